@@ -1,4 +1,4 @@
-"""Stores, ring and manifest as one thing: open it, write packs and snapshots, read chunks back, take inventory."""
+"""Stores, ring and manifest combined: open a repository, write packs and snapshots, read chunks, take inventory."""
 
 from drtool.repository.founding import InitResult, found
 from drtool.repository.opening import open_repository

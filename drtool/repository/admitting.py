@@ -1,8 +1,10 @@
-"""A new place for a repository that exists: an empty one gets its marker and the key slots, then it is one of the targets.
+"""Admission of a new place to an existing repository: an empty place gets its marker and the key slots, and becomes a
+target.
 
 Invariants
-    Nothing is written before the place was seen to be empty, or to hold no more than what an interrupted attempt left.
-    Key slots lie there before the manifest names the place: a site that can be lost at any moment must open by itself.
+    Nothing is written before the place was found empty, or with no more than an interrupted attempt left there.
+    Key slots are stored before the manifest names the place, since every site must be able to open on its own at any
+    moment.
 """
 
 import os
@@ -19,7 +21,7 @@ from drtool.stores.names import PROBE_DIRECTORY
 
 
 def look_at_place(repository: Repository, target: TargetSpec) -> None:
-    """`Refused` unless a new target's place is free, or yet to be made."""
+    """Raise `Refused` unless a new target's place is empty, or does not exist yet."""
     store = open_if_there(target, repository.targets.overlays)
     if store is not None:
         with closing(store):
@@ -27,14 +29,14 @@ def look_at_place(repository: Repository, target: TargetSpec) -> None:
 
 
 def admit(repository: Repository, target: TargetSpec) -> tuple[VoterStore, str]:
-    """Prepares the place and makes it one of this run's targets; its store, and its marker's `target_id`."""
+    """Prepare the place and make it one of this run's targets. Return its store, and its marker's `target_id`."""
     marker = _marked(repository, target)
     targets = repository.targets
     if targets.reachable(target.name):
         targets.drop(target.name, f"its place is taken by {target.url}")
     if not targets.extend(target, repository.id):
         raise StoreError(
-            f"{target.url} was prepared for {target.name} and cannot be used: {targets.failures[target.name]}",
+            f"{target.url} was prepared for {target.name} but cannot be used: {targets.failures[target.name]}",
             target=target.name,
         )
     if target.keys:
@@ -43,7 +45,7 @@ def admit(repository: Repository, target: TargetSpec) -> tuple[VoterStore, str]:
 
 
 def _marked(repository: Repository, target: TargetSpec) -> Marker:
-    """The place with its marker: made, or what an earlier attempt made."""
+    """Return the place's marker: a new one, or that of an earlier attempt."""
     with closing(open_in_time(target, create=True, overlays=repository.targets.overlays)) as store:
         _check_free(repository, target, store)
         left = _marker_of(store)
@@ -68,7 +70,7 @@ def _marker_of(store: Medium) -> Marker | None:
 
 
 def _check_free(repository: Repository, target: TargetSpec, store: Medium) -> None:
-    """Empty, or with what an interrupted attempt for this very target left there: a marker and key slots."""
+    """Refuse unless the place is empty, or holds only a marker and key slots of an interrupted attempt for this target."""
     names = [name for name in store.names() if name != PROBE_DIRECTORY]
     known = {MARKER_OBJECT, KEYS_PREFIX.rstrip("/")}
     if names and not _is_ours(repository, target, store):
@@ -77,8 +79,8 @@ def _check_free(repository: Repository, target: TargetSpec, store: Medium) -> No
     if kinds or set(names) - known:
         found = ", ".join(sorted(kinds or set(names) - known))
         raise Refused(
-            f"{target.url} is the place of {target.name} already, and holds {found}",
-            hint="a place that has only lost its vote: drtool site add SITE; to begin anew, name an empty directory",
+            f"{target.url} is already the place of {target.name}, and holds {found}",
+            hint="if it only lost its vote: drtool site add SITE (to start over, name an empty directory)",
         )
 
 
@@ -98,4 +100,4 @@ def _copy_slots(repository: Repository, target: TargetSpec) -> None:
     }
     failed = put_slots(repository.targets, [target.name], texts)
     if failed:
-        raise DrtoolError(f"{target.name} did not take the key slots: {failed[target.name]}; nothing was changed")
+        raise DrtoolError(f"{target.name} did not accept the key slots, so nothing was changed: {failed[target.name]}")

@@ -1,14 +1,15 @@
-"""Blocks that will be needed soon, fetched while others are worked on: neighbours together, several requests at once.
+"""Readahead: blocks that will be needed soon are fetched while others are processed, neighbours together, several at
+once.
 
-For a process that does not fork any more: it runs threads. What is fetched here is sealed; whoever takes it opens it, and goes
-the ordinary way where it does not open.
+For a process that no longer forks, since it runs threads. The fetched blocks are sealed. The caller opens them, and
+falls back to the ordinary path if one does not open.
 
 Invariants
-    No more than `AHEAD_BYTES` are held or under way. A request is under way until it has been answered, also when nobody wants
-    its answer any more: no target can be told to stop.
-    What fails here is nobody's error: the block is asked for again, from any copy, when it is needed.
-    Each target has threads of its own, and ahead of need at most half of the bytes where there are others: one that
-    hangs stops itself alone.
+    No more than `AHEAD_BYTES` are held or in flight. A request is in flight until it is answered, even if its answer is
+    no longer needed, since a target cannot cancel it.
+    A failure here is not an error: the block is requested again, from any copy, when it is needed.
+    Each target has its own threads, and with other targets at most half of the readahead bytes, so that a hanging
+    target stops only itself.
 """
 
 import time
@@ -28,7 +29,7 @@ from drtool.repository.targets import Targets
 
 AHEAD_BYTES = 40 << 20
 RESERVED_BYTES = SPAN_BYTES
-"""What is kept free for a request that somebody waits for."""
+"""Reserved for a request that a caller is waiting for."""
 REQUESTS_MAX = 4
 HEDGE_FROM_S = 1.0
 HEDGE_TIMES = 3.0
@@ -39,7 +40,7 @@ _Answer: TypeAlias = "Future[tuple[memoryview, float]]"
 
 
 class _Fetch(Struct, eq=False):
-    """One span: where it may come from, what it was asked for, and what came. `given_up`: the ordinary way will see."""
+    """One span: its possible targets, its requests, and its data. `given_up`: left to the ordinary path."""
 
     span: Span
     untried: list[TargetName]
@@ -53,7 +54,7 @@ class _Fetch(Struct, eq=False):
 
 
 class _Request(Struct, eq=False):
-    """One span asked of one target. `late`: it has taken far longer than usual."""
+    """One span requested from one target. `late`: it has taken far longer than usual."""
 
     fetch: _Fetch
     target: TargetName
@@ -63,7 +64,7 @@ class _Request(Struct, eq=False):
 
 
 class ReadAhead:
-    """Takes what will be needed, in order; gives sealed blocks. For one thread."""
+    """Accepts the locations that will be needed, in order, and returns sealed blocks. For one thread."""
 
     def __init__(
         self,
@@ -82,13 +83,14 @@ class ReadAhead:
 
     @property
     def held_bytes(self) -> int:
-        """What is here, and what may come at any moment."""
+        """Return the bytes held, and those in flight."""
         under_way = sum(request.fetch.span.size_bytes for request in self._under_way)
         return under_way + sum(fetch.span.size_bytes for fetch in self._fetched)
 
     def expect(self, locations: Iterable[Location]) -> list[Key]:
-        """These will be needed next, in this order; what to `drop` afterwards. Packs that a directory of this host has are not
-        fetched: reading them is faster than handing them on.
+        """Announce the next locations, in order, and return the keys to `drop` afterwards.
+
+        Packs in a directory of this host are not fetched: reading them is faster than handing them on.
         """
         keys: list[Key] = []
         for span in spans_of(locations, self._expected.__contains__):
@@ -104,7 +106,7 @@ class ReadAhead:
         return keys
 
     def take(self, pack: SegmentPack, block: int) -> bytes | None:
-        """A sealed block, which is then not held any more; None if it has to be asked for."""
+        """Return a sealed block, and release it. None if it has to be requested."""
         fetch = self._expected.pop((pack.pack, block), None)
         if fetch is None:
             return None
@@ -115,7 +117,7 @@ class ReadAhead:
         return sealed if len(sealed) == length else None
 
     def drop(self, keys: Iterable[Key]) -> None:
-        """These are not needed any more."""
+        """Release blocks that are not needed any more."""
         for key in keys:
             fetch = self._expected.pop(key, None)
             if fetch is not None:
@@ -135,7 +137,7 @@ class ReadAhead:
         self._start()
 
     def _start(self) -> None:
-        """Asks for as much of what waits as there is room for."""
+        """Request as many of the waiting spans as there is room for."""
         self._settle()
         while self._waiting and sum(not request.late for request in self._under_way) < REQUESTS_MAX:
             if not self._ask(self._waiting[0], awaited=False):
@@ -143,7 +145,7 @@ class ReadAhead:
             self._waiting.popleft()
 
     def _awaited(self, fetch: _Fetch) -> memoryview:
-        """The first answer; empty if the ordinary way has to be gone. A late one is asked for elsewhere as well."""
+        """Return the first answer, or empty if the ordinary path is needed. A late span is also requested elsewhere."""
         self._settle()
         if fetch in self._waiting:
             self._waiting.remove(fetch)
@@ -159,7 +161,7 @@ class ReadAhead:
         return fetch.data if fetch.data is not None else memoryview(b"")
 
     def _ask(self, fetch: _Fetch, *, awaited: bool = True) -> bool:
-        """Asks the best of the targets that were not asked yet; False if none can be asked now."""
+        """Send a request to the best target that was not asked yet. Return False if none can be asked now."""
         target = self._best(fetch, awaited=awaited)
         if target is None:
             return False
@@ -169,7 +171,7 @@ class ReadAhead:
             threads = self._threads[target] = ThreadPoolExecutor(REQUESTS_MAX, "drtool-ahead")
         self.requests += 1
         self._pace.begin(target)
-        # the span as it is now: what is taken from it changes its blocks, never where it begins and ends
+        # taking blocks from the span changes its blocks, never its bounds
         answer = threads.submit(self._get, target, fetch.span)
         request = _Request(fetch, target, answer, self._clock())
         fetch.requests.append(request)
@@ -177,7 +179,7 @@ class ReadAhead:
         return True
 
     def _best(self, fetch: _Fetch, *, awaited: bool) -> TargetName | None:
-        """Where nobody waits for it yet, only a target that keeps nobody waiting."""
+        """Return the best target. Unless the span is awaited, it must be one that delays no awaited request."""
         size_bytes = fetch.span.size_bytes
         if self.held_bytes + size_bytes > AHEAD_BYTES - (0 if awaited else RESERVED_BYTES):
             return None
@@ -189,7 +191,7 @@ class ReadAhead:
         return next((target for target in candidates if self._takes(target, size_bytes, shared=shared)), None)
 
     def _takes(self, target: TargetName, size_bytes: int, *, shared: bool) -> bool:
-        """Whether a target has a thread free, and may have so much more under way."""
+        """Return whether a target has a free thread, and may have that many more bytes in flight."""
         sizes = [request.fetch.span.size_bytes for request in self._under_way if request.target == target]
         return len(sizes) < REQUESTS_MAX and not (shared and sizes and sum(sizes) + size_bytes > AHEAD_BYTES // 2)
 
@@ -200,7 +202,7 @@ class ReadAhead:
         return memoryview(data)[span.start - first :][: span.size_bytes], self._clock() - began_at
 
     def _settle(self) -> None:
-        """Takes in what was answered; notes what is late."""
+        """Collect the answers, and mark the late requests."""
         for request in [request for request in self._under_way if request.answer.done()]:
             self._under_way.remove(request)
             request.fetch.requests.remove(request)
@@ -215,10 +217,10 @@ class ReadAhead:
         fetch = request.fetch
         try:
             data, seconds = request.answer.result()
-        except DrtoolError as error:  # said when the block is asked for in the ordinary way
+        except DrtoolError as error:  # reported when the block is requested on the ordinary path
             if is_failure(error):
                 self._pace.fail(request.target)
-        except Exception:  # noqa: BLE001 - a bug: whoever needs the block meets it in the ordinary way, if it is still there
+        except Exception:  # noqa: BLE001 - a bug, which shows again on the ordinary path
             fetch.given_up = True
         else:
             self._pace.note(request.target, len(data), seconds)
@@ -234,7 +236,9 @@ class ReadAhead:
             self.hedges += self._ask(fetch)
 
     def _until_late_s(self, fetch: _Fetch) -> float | None:
-        """How long to wait for an answer; None: for ever, since it was asked for twice, or cannot be."""
+        """Return how long to wait for an answer, or None for no limit if there is no further target or a second
+        request.
+        """
         if len(fetch.requests) > 1 or fetch.requests[0].late:
             return None
         return max(0.0, self._left_s(fetch.requests[0]))

@@ -1,9 +1,9 @@
-"""Targets that the configuration does not lead to, and that are tried before a quorum is given up.
+"""Targets outside the configuration, which are tried before a quorum is given up.
 
 Invariants
-    A place is used only if its marker names this repository and this target, and was written with its key; or if it is
-    recognised without one (recognition).
-    Of directories only this host's own are tried, unless the caller asked for any whose marker proves it.
+    A place is used only if its marker was written with this repository's key for this repository and target, or if it
+    is recognised without a marker (`recognition`).
+    Of directories only this host's own are tried, unless the caller requests any whose marker proves it.
 """
 
 import shlex
@@ -28,25 +28,26 @@ from drtool.repository.targets import Targets
 def reach_more(
     spec: RepositorySpec, targets: Targets, keyring: Keyring, rows: Sequence[Target], known: Known | None
 ) -> dict[SiteName, SitePort]:
-    """Tries targets of the manifest that the configuration does not lead to; the registers of the sites gained by that.
+    """Try the manifest's targets that the configuration does not reach, and return the registers of the sites gained.
 
-    Of directories only this host's own, unless the caller asked for any whose marker proves it.
+    Of directories only this host's own are tried, unless the caller requests any whose marker proves it.
     """
     _drop_replaced(targets, rows)
     tried = [row for row in rows if _worth_trying(row, targets, spec)]
     for row in tried:
         place = TargetSpec(name=row.name, url=row.url, access=_access(row, known), weight=row.weight)
         targets.extend(place, keyring.repository)
-    _drop_replaced(targets, rows)  # the earlier one may be back at the very place of its successor
+    _drop_replaced(targets, rows)  # the earlier one may be back at the place of its successor
     keep_recognised(targets, keyring)
     gained = {site_of(row.name) for row in tried if targets.reachable(row.name)}
     return {site: register_at(targets, site) for site in gained}
 
 
 def reach_known(spec: RepositorySpec, targets: Targets, known: Known) -> list[TargetName]:
-    """Try the targets that this host knows beside its configuration; return those that were reached.
+    """Try the targets that this host has recorded besides its configuration, and return those that were reached.
 
-    Each is tried where this host last reached it, then where the catalogue says, if that is a place of this host or a server.
+    Each is tried where this host last reached it, and then at the catalogue's address, if that is on this host or a
+    server.
     """
     rows = [row for row in known.targets if row.state != "lost" and not targets.reachable(row.name)]
     configured = dict(targets.specs)
@@ -59,15 +60,16 @@ def reach_known(spec: RepositorySpec, targets: Targets, known: Known) -> list[Ta
 
 
 def _access(row: Target, known: Known | None) -> Access:
-    """How this host got in when it last reached the target at the catalogue's own address."""
+    """Return the access that this host last used to reach the target at the catalogue's own address."""
     found = (each for each in known.reached if each.name == row.name) if known is not None else iter(())
     return next((each.access for each in found if each.url == full_url(row.url)), NO_ACCESS)
 
 
 def _places(row: Target, spec: RepositorySpec, known: Known, configured: TargetSpec | None) -> Iterator[TargetSpec]:
-    """Where else a target may be. A configured place overrides others, unless the target is known to have left it.
+    """Yield the other possible places of a target. A configured place has priority, unless the target is known to have
+    left it.
 
-    The directory that it was copied from may still be there, and its register is out of date.
+    The directory that it was copied from may still exist, with an outdated register.
     """
     at = None if configured is None else full_url(configured.url)
     one = TargetSpec(name=row.name, url=full_url(row.url), weight=max(1, row.weight), keys=row.keys)
@@ -80,17 +82,17 @@ def _places(row: Target, spec: RepositorySpec, known: Known, configured: TargetS
 
 
 def stale_words(spec: RepositorySpec, targets: Targets, names: Sequence[TargetName]) -> str:
-    """Return what is to be changed in a configuration that does not lead to targets which were reached all the same."""
+    """Return the corrections for a configuration that does not name the places where targets were reached."""
     lines = ", ".join(f"{name} at {targets.specs[name].url}" for name in names)
     words = shlex.join(("drtool", "connect", targets.specs[names[0]].url, "--write-config", f"{spec.config}.new"))
     return (
-        f"{spec.config} does not lead to targets that this host knows from before, and that answer: {lines}. "
-        f"Correct it under `sites:`; `{words}` writes a whole one"
+        f"{spec.config} does not name the places of targets that this host recorded earlier and can reach: {lines}. "
+        f"Correct it under `sites:` (`{words}` writes a whole file)"
     )
 
 
 def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> None:
-    """A disk whose place was given to another one is not written to when it comes back."""
+    """Drop a disk whose place was given to another one, so that it is not written to when it comes back."""
     for row in rows:
         marker = targets.markers.get(row.name)
         if marker is not None and row.id and marker.target_id != row.id and row.name not in targets.unmarked:
@@ -98,14 +100,14 @@ def _drop_replaced(targets: Targets, rows: Iterable[Target]) -> None:
 
 
 def _worth_trying(row: Target, targets: Targets, spec: RepositorySpec) -> bool:
-    """The configuration overrides by name, except for a target that was replaced since: it may still name the earlier one."""
+    """Return whether to try a target. A configured name has priority, unless the target was replaced since."""
     return row.state != "lost" and _may_be_tried(row, targets, spec)
 
 
 def reach_given_up(repository: Repository) -> None:
-    """Tries the lost targets that this host does not reach yet, for one who reads whatever is left.
+    """Try the lost targets that this host has not reached yet, for a caller that reads whatever is left.
 
-    Nothing is written there. A lost target whose name another place has taken is known no more.
+    Nothing is written there. A lost target whose name was reused is not known any more.
     """
     targets, spec = repository.targets, repository.spec
     for row in repository.view.state.targets:

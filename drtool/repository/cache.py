@@ -1,8 +1,8 @@
-"""What this host keeps to be fast: unsealed index segments and manifest pages (and, in kept.py, sealed trees). Deleting it never
-loses anything.
+"""The cache on this host: unsealed index segments and manifest pages (and, in kept.py, sealed trees). Deleting it loses
+nothing.
 
 Invariants
-    Every file is checked by hash when it is read; one that is wrong is rebuilt, never believed.
+    Every file is checked by hash when it is read. A wrong one is rebuilt, never used.
 """
 
 import mmap
@@ -21,7 +21,7 @@ _HASH_BYTES = 32
 
 
 def write_atomically(path: Path, *parts: bytes) -> None:
-    """Replaces a private file in one step; not fsynced, for what can be rebuilt."""
+    """Replace a private file in one step, without fsync. For data that can be rebuilt."""
     _make_private(path.parent)
     descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
@@ -36,27 +36,27 @@ def write_atomically(path: Path, *parts: bytes) -> None:
 
 
 def _make_private(directory: Path) -> None:
-    """Path.mkdir gives parents that it makes the usual permissions."""
+    """Make a private directory with private parents. Path.mkdir gives parents the default permissions."""
     if not directory.is_dir():
         _make_private(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
 class Cache:
-    """The cache of one repository, a directory that may vanish at any time."""
+    """The cache of one repository, in a directory that may vanish at any time."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     @property
     def trees(self) -> Path:
-        """Where sealed blocks of trees are kept (kept.py)."""
+        """Return the directory of sealed tree blocks (kept.py)."""
         return self._directory / "trees"
 
     def segment(self, segment: SegmentId, rebuild: Callable[[], bytes]) -> bytes | mmap.mmap:
-        """The cache form of a segment, mapped; `rebuild` gives it where the file is absent or wrong.
+        """Return the cache form of a segment, mapped. `rebuild` provides it if the file is absent or wrong.
 
-        The file is the form's own BLAKE3 (32 bytes) at the end of the form.
+        The file is the form followed by the form's own BLAKE3 (32 bytes).
         """
         path = self._directory / "segments" / segment.hex()
         mapped = _map_checked(path)

@@ -1,10 +1,10 @@
-"""Carrying out the work on one object: read a good copy, and write it where it is missing.
+"""The work on one object: read a good copy, and write it where it is missing.
 
 Invariants
-    What is written is what the name promises: the bytes' BLAKE3 is checked, so a copy is identical to the first.
-    A copy is found bad only if its target answered. A server that does not answer is waited for where no other copy is good,
-    and where it is the one to be written.
-    A surplus copy is only named here, and only if every place that the ring wants took the object. `surplus` reads them back.
+    The bytes written have the BLAKE3 in the object's name, so a copy is identical to the first.
+    A copy is found bad only if its target answered. A server that does not answer is waited for if no other copy is
+    good, or if it is the one to be written.
+    Surplus copies are only named here, and only if every desired place accepted the object. `surplus` reads those back.
 """
 
 from msgspec import Struct
@@ -27,7 +27,7 @@ class Amount(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What became of one job. `found_bad`: copies that turned out damaged when they were read."""
+    """The result of one job. `found_bad`: copies that turned out damaged when they were read."""
 
     job: Job
     copied: tuple[TargetName, ...] = ()
@@ -38,14 +38,14 @@ class Outcome(Struct, frozen=True):
 
     @property
     def holders(self) -> frozenset[TargetName]:
-        """Who has a good copy now, before anything is taken away."""
+        """Return the targets with a good copy, before anything is removed."""
         return frozenset((*self.job.sources, *self.copied, *self.rebuilt)) - (
             frozenset(self.found_bad) - frozenset(self.rebuilt)
         )
 
 
 def carry_out(targets: Targets, job: Job) -> Outcome:
-    """Writes what is missing; what may be removed then is only named."""
+    """Write the missing copies. Copies that may be removed afterwards are only named."""
     data, bad = _good_copy(targets, job)
     if data is None:
         return Outcome(job, found_bad=bad, lost=True)
@@ -58,7 +58,7 @@ def carry_out(targets: Targets, job: Job) -> Outcome:
 
 
 def _good_copy(targets: Targets, job: Job) -> tuple[bytes | None, tuple[TargetName, ...]]:
-    """Return the object's bytes, and whose copies turned out bad."""
+    """Return the object's bytes, and the targets whose copies turned out bad."""
     bad: list[TargetName] = []
     silent: list[TargetName] = []
     for name in job.sources:
@@ -78,7 +78,7 @@ def _good_copy(targets: Targets, job: Job) -> tuple[bytes | None, tuple[TargetNa
 
 
 def read_whole(targets: Targets, target: TargetName, name: str) -> bytes | None:
-    """The object, if the target has it and it is what its name promises. Its server is waited for."""
+    """Return the object if the target has it and its content matches its name. Its server is waited for."""
     try:
         return targets.patiently(target, lambda: _sound(targets, target, name))
     except DrtoolError:
@@ -86,13 +86,13 @@ def read_whole(targets: Targets, target: TargetName, name: str) -> bytes | None:
 
 
 def _sound(targets: Targets, target: TargetName, name: str) -> bytes | None:
-    """The object; None if its bytes are not those that its name promises."""
+    """Return the object, or None if its content does not match its name."""
     data = targets.store(target).get(name)
     return data if object_name(data).hex() == name.rpartition("/")[2] else None
 
 
 def is_whole(targets: Targets, target: TargetName, name: str) -> bool | None:
-    """Return whether a copy is what its name promises, or None if it cannot be read now. An absent one is not."""
+    """Return whether a copy matches its name, or None if it cannot be read now. An absent one does not."""
     try:
         return targets.patiently(target, lambda: _sound(targets, target, name)) is not None
     except ObjectMissing:
@@ -113,7 +113,7 @@ def _put(targets: Targets, name: TargetName, object_: str, data: bytes) -> bool:
 
 
 def remove(targets: Targets, target: TargetName, name: str) -> bool | None:
-    """Takes one copy away; whether it is gone, or None if that is not known: the deletion may yet take effect."""
+    """Delete one copy. Return whether it is gone, or None if unknown because the deletion may still take effect."""
     if not targets.writable(target):
         return False
     try:

@@ -1,10 +1,11 @@
-"""Two machines with one host id: detected by the sessions that they open, and told apart from then on.
+"""Detection of two machines with one host id through the sessions that they open. This host then gets a new id.
 
-A clone has the same host id, machine-id and name. What differs is the boot. If another boot opened or renewed a session of this
-host id after this boot began to use the repository, that was not before a reboot: another machine is at work.
+A clone has the same host id, machine-id and name, but another boot. If a session of this host id was opened or renewed
+under another boot after this boot began to use the repository, it cannot be from before a reboot, so another machine is
+at work.
 
 Invariants
-    Nothing about the life of a process is concluded from it. The host id only says which sessions may be this host's.
+    Nothing about the life of a process is concluded from this. The host id only says which sessions may be this host's.
 """
 
 from contextlib import suppress
@@ -23,18 +24,21 @@ NOTES = "boot"
 
 
 class _Boot(Struct, frozen=True, array_like=True):
-    """The boot in which this state directory was used last, and the newest change when it first was."""
+    """The boot in which this state directory was used last, and the newest change at its first use."""
 
     boot_id: str
     sequence: int
 
 
 def tell_apart(state_dir: Path, directory: Path, view: View) -> str:
-    """Return what to warn of, or "". This host gets a new host id then. `directory`: what is kept of the repository."""
+    """Return a warning, or an empty string.
+
+    With a warning, this host gets a new id. `directory`: the repository's state.
+    """
     me, path = author(state_dir, ""), directory / NOTES
     known = _read(path)
     if known is None or known.boot_id != me.boot_id:
-        with suppress(OSError):  # a state directory that is full or read-only: two machines may go unnoticed
+        with suppress(OSError):  # with a full or read-only state directory, two machines may go unnoticed
             write_atomically(path, msgspec.msgpack.encode(_Boot(me.boot_id, view.sequence)))
         return ""
     other = next((row for row in view.state.sessions if _is_double(row, me.host_id, known)), None)
@@ -42,7 +46,7 @@ def tell_apart(state_dir: Path, directory: Path, view: View) -> str:
         return ""
     draw_host_id(state_dir)
     return (
-        f"another machine with the host id of this one is at work: {described(other)}; a clone must not share a state "
+        f"another machine with the host id of this one is at work: {described(other)}. A clone must not share a state "
         "directory, or bring a copy of it along. This host has taken a new host id"
     )
 

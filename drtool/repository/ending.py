@@ -1,4 +1,6 @@
-"""The end of sessions whose processes are gone, as far as this host can prove it; and who is in the way where it cannot."""
+"""The end of sessions whose processes are provably gone on this host, and descriptions of the others that are in the
+way.
+"""
 
 import time
 from collections.abc import Iterable
@@ -31,7 +33,7 @@ def expiries(repository: "Repository", sessions: Iterable[Session]) -> list[Expi
 
 
 def end_dead_sessions(repository: "Repository") -> None:
-    """End every such session; what its process had sent is settled first, so that it comes before the end."""
+    """End every such session. Changes that its process sent are settled first, so that they come before the end."""
     while dead := expiries(repository, repository.view.state.sessions):
         repository.manifest.settle()
         try:
@@ -43,12 +45,12 @@ def end_dead_sessions(repository: "Repository") -> None:
 
 
 def blocking_mover(repository: "Repository") -> Session | None:
-    """Return the mover whose session is open, if there is one: no other takes copies away meanwhile."""
+    """Return the mover with an open session, if there is one. No other mover removes copies meanwhile."""
     return next((row for row in repository.view.state.sessions if row.kind == "mover"), None)
 
 
 def described(row: Session) -> str:
-    """Return one line on a session: what it is, where, and how long ago it showed that it was alive (by its own clock)."""
+    """Return one line on a session: its kind, its host, and its last sign of life (by its own clock)."""
     who = f"{_WORK[row.kind]} on {row.host} (process {row.pid})"
     return f"session {row.id.hex()[:SHORT_ID]}, {who}, last heard of {_age(_silent_s(row))} ago"
 
@@ -59,16 +61,14 @@ def way_out(row: Session, process: Standing) -> str:
     if process == "alive":
         return "wait until it is done"
     if process == "gone":
-        return f"its process has ended, so the next repair or rebalance on that host ends it; or: {command}"
+        return f"its process has ended, so the next repair or rebalance on that host ends it, or run: {command}"
     if row.kind != "mover":
-        return f"wait until it is done; if its process has ended for good: {command}"
-    return (
-        f"wait until it is done; if its process has ended for good, and no copy of its machine runs: {command} --force"
-    )
+        return f"wait until it is done, or if its process has ended for good: {command}"
+    return f"wait until it is done, or if its process has ended for good and no copy of its machine runs: {command} --force"
 
 
 class OpenMover(Struct, frozen=True, kw_only=True):
-    """The mover whose session is open, in words. `stuck`: it shows no sign of life, so a person has to look."""
+    """The mover with an open session, in words. `stuck`: it shows no sign of life, so a person has to check."""
 
     text: str
     hint: str
@@ -76,14 +76,14 @@ class OpenMover(Struct, frozen=True, kw_only=True):
 
 
 def open_mover(repository: "Repository", lifelines: Path | None = None) -> OpenMover | None:
-    """Return the mover whose session is open, or None. `lifelines`: where they are if the state directory is a copy."""
+    """Return the mover with an open session, or None. `lifelines`: their directory if the state directory is a copy."""
     row = blocking_mover(repository)
     if row is None:
         return None
     me = identify(repository)
     process = process_of(row, me if lifelines is None else replace(me, lifelines=lifelines))
     stuck = process not in ("alive", "gone") and _silent_s(row) > SILENT_S
-    return OpenMover(text=f"{described(row)}, takes copies away", hint=way_out(row, process), stuck=stuck)
+    return OpenMover(text=f"{described(row)}, is removing copies", hint=way_out(row, process), stuck=stuck)
 
 
 def _silent_s(row: Session) -> float:

@@ -1,10 +1,10 @@
-"""Which stored copies count, and on how many sites data lies, by what this run saw.
+"""The stored copies that count, and the number of sites that hold the data, as observed by this run.
 
 Invariants
-    A copy counts where a target that was listed in this run has it with its size, unless a read found it damaged. Copies at
-    targets that could not be listed do not count, whatever the catalogue says of them.
-    Every target is listed once in a run. What the run stores itself is added to the listing.
-    A chunk counts on every site that holds a pack with it: `status` and `backup` ask the same functions.
+    A copy counts if a target that was listed in this run has it with its size, unless a read found it damaged. Copies
+    at unlisted targets do not count, regardless of the catalogue.
+    Every target is listed once per run. Packs that the run stores itself are added to the listing.
+    A chunk counts on every site that holds a pack with it. `status` and `backup` use the same functions.
 """
 
 import time
@@ -26,7 +26,7 @@ Sites = frozenset[SiteName]
 
 
 class Evidence:
-    """One listing of every target, less the copies that are known to be damaged, plus what was stored since."""
+    """One listing of every target, without copies known to be damaged, plus packs stored since."""
 
     def __init__(self, repository: "Repository", inventory: Inventory) -> None:
         self._repository = repository
@@ -41,7 +41,7 @@ class Evidence:
         self._written[pack_object(pack)] = frozenset(map(site_of, targets))
 
     def covers(self, index: "Index") -> bool:
-        """Return whether every pack of the index was there when the targets were listed, or was noted since."""
+        """Return whether every pack of the index existed when the targets were listed, or was added since."""
         return all(pack.pack in self._known for pack in index.packs())
 
     def sites(self, name: str, size_bytes: int, bad: Collection[Copy]) -> Sites:
@@ -53,7 +53,7 @@ class Evidence:
         return frozenset(found) if written is None else written.union(found)
 
     def weak_packs(self) -> dict[PackId, Sites]:
-        """Return the packs on fewer sites than promised, and these sites. A pack that prune has condemned is on none."""
+        """Return the packs on fewer sites than promised, with their sites. A pack that prune has condemned is on none."""
         repository, bad = self._repository, self._repository.bad_copies()
         weak = dict.fromkeys(repository.going_packs(repository.view, to_read=True), Sites())
         for row in repository.index.packs():
@@ -63,7 +63,7 @@ class Evidence:
         return weak
 
     def weak_segments(self) -> dict[SegmentRef, Sites]:
-        """Return the live index segments on fewer sites than promised, and these sites; only those that chunks are found by."""
+        """Return the live, mapped index segments on fewer sites than promised, with their sites."""
         state, mapped = self._repository.view.state, self._repository.index.mapped()
         refs = [ref for ref in state.segments if ref.id in mapped]
         bad = self._repository.bad_copies()
@@ -94,10 +94,10 @@ def fewest_sites(
     floor: int,
     ends_at: float | None = None,
 ) -> int:
-    """Return on how many sites the scarcest chunk below `root` lies, at most the promised copies.
+    """Return on how many sites the scarcest chunk below `root` is, at most the promised copies.
 
-    Without weak packs the tree is not walked. The walk ends early at `floor`, the least that any pack has; where it is not
-    over at `ends_at`, or a tree cannot be read, `floor` is the answer.
+    Without weak packs the tree is not walked. The walk ends early at `floor`, the least of any pack. If it is not
+    finished at `ends_at`, or if a tree cannot be read, the result is `floor`.
     """
     fewest = promised = repository.view.state.policy.copies
     if not weak or floor >= promised:
@@ -113,7 +113,7 @@ def fewest_sites(
 
 
 def sites_of(index: "Index", chunk: ChunkId, weak: Mapping[PackId, Sites], promised: int) -> int:
-    """Return on how many sites a chunk lies, at most `promised`."""
+    """Return on how many sites a chunk is, at most `promised`."""
     held: set[SiteName] = set()
     for place in index.everywhere(chunk):
         sites = weak.get(place.pack.pack)

@@ -1,9 +1,9 @@
-"""What should exist where, against what does: pure.
+"""Comparison of the expected objects with the observed ones. Pure.
 
-An object is fine when `copies` distinct sites hold it; where fewer do, it is missing from each reachable target where
-the ring wants it. A tree that a target held when it was written, and no longer does, is missing there however many
-others hold it; one that it never got is owed. Full copies in other places are misplaced, not missing. What was written
-to a target that cannot be listed now is unknown: it counts neither as there nor as missing.
+An object is complete if `copies` distinct sites hold it. Otherwise it is missing from each reachable target where the
+ring places it. A tree that a target held when it was written, and no longer does, is missing there regardless of other
+copies. One that it never got is owed. Complete copies in other places are misplaced, not missing. An object written to
+a target that cannot be listed now is unknown there: it counts neither as present nor as missing.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -19,7 +19,7 @@ from drtool.ring import Placement
 
 
 class Expected(Struct, frozen=True):
-    """An object that the catalogue needs, where it should be, and where it was put when it was written."""
+    """An object that the catalogue needs, its desired places, and the places where it was written."""
 
     name: str
     size_bytes: int
@@ -29,7 +29,7 @@ class Expected(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """How one object stands. `holders` list it with its size."""
+    """The state of one object. `holders` list it with its size."""
 
     expected: Expected
     holders: tuple[TargetName, ...]
@@ -42,7 +42,7 @@ class Standing(Struct, frozen=True):
 def expected_objects(
     packs: Iterable[SegmentPack], segments: Iterable[SegmentRef], placement: Placement, copies: int
 ) -> Iterator[Expected]:
-    """Every object that the catalogue needs, once."""
+    """Yield every object that the catalogue needs, once."""
     seen: set[bytes] = set()
     for pack in packs:
         if pack.pack not in seen:
@@ -61,7 +61,7 @@ def _metadata(placement: Placement, name: bytes, copies: int) -> tuple[TargetNam
 
 
 def standing(expected: Expected, inventory: Inventory, copies: int, ruled_out: Collection[TargetName] = ()) -> Standing:
-    """Compares one object with the inventory; `ruled_out` targets hold a copy that is damaged."""
+    """Compare one object with the inventory. `ruled_out` targets hold a damaged copy."""
     holders = tuple(t for t in inventory.holders(expected.name, expected.size_bytes) if t not in ruled_out)
     absent = tuple(t for t in expected.desired if t in inventory.objects and t not in holders and t not in ruled_out)
     enough = distinct_sites(holders) >= copies

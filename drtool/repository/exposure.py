@@ -1,8 +1,10 @@
-"""Which single loss takes the quorum, or every copy of the catalogue: of one site, or of the machine that this runs on.
+"""Single losses, of one site or of this machine, that take the quorum or every copy of the catalogue.
 
 Invariants
-    A voter on this machine's own disk is lost with the machine, and so is an arbiter there. Together they count as one loss.
-    A copy of the catalogue counts only if it is whole. One that lags counts: the next commit brings it up to date.
+    A voter on this machine's own disk is lost with the machine, and so is an arbiter there. Together they count as one
+    loss.
+    A copy of the catalogue counts only if it is whole. One that lags counts, since the next commit brings it up to
+    date.
 """
 
 import os
@@ -23,7 +25,7 @@ REMEDY = "drtool site add NAME --arbiter URL adds a voter on another machine"
 
 
 class Exposure(Struct, frozen=True):
-    """One loss: what would happen, and what to do. `holders`: the sites that then still have the whole catalogue."""
+    """One loss: its effect, and the remedy. `holders`: the sites that would still have the whole catalogue."""
 
     holders: tuple[SiteName, ...]
     message: str
@@ -35,14 +37,14 @@ class Exposure(Struct, frozen=True):
 
 
 def own_targets(specs: Iterable[TargetSpec]) -> frozenset[TargetName]:
-    """Return the targets that are directories on the file systems of this machine's root and of this user's home."""
+    """Return the targets that are directories on the file systems of this machine's root or of this user's home."""
     devices = {device for path in (Path("/"), Path.home()) if (device := _device(path)) is not None}
     local = [spec for spec in specs if is_directory(spec.url)]
     return frozenset(spec.name for spec in local if _device(Path(local_path(spec.url))) in devices)
 
 
 def _device(path: Path) -> int | None:
-    """Return the device of a path; None if there is none, or if its file system does not answer."""
+    """Return the device of a path, or None if it does not exist or its file system does not answer."""
     try:
         return Errand(lambda: os.stat(path).st_dev).result(STAT_TIMEOUT_S, str(path))
     except (OSError, TargetHung):
@@ -59,8 +61,8 @@ def exposures(
 ) -> Iterator[Exposure]:
     """Yield the losses that take the quorum although data is left elsewhere.
 
-    `holding`: targets with a whole catalogue, if only of some changes ago. `own`: targets that are lost with this machine.
-    `away`: targets that cannot be reached, so that it is not known where they are.
+    `holding`: targets with a whole catalogue, even if not the newest. `own`: targets that are lost with this machine.
+    `away`: unreachable targets, whose machine is unknown.
     """
     if len(voters) == 1:
         (site,) = voters
@@ -82,7 +84,7 @@ def exposures(
 def _only_voter(site: SiteName, holders: tuple[SiteName, ...]) -> Exposure:
     if not holders:
         text = (
-            f"site {site} is the only voter, so it alone has the catalogue: with it, all snapshots are lost; {REMEDY}"
+            f"site {site} is the only voter, so it alone has the catalogue, and its loss loses all snapshots: {REMEDY}"
         )
         return Exposure(holders, text)
     return Exposure(holders, f"site {site} is the only voter: without it {_then(holders)}; {REMEDY}")

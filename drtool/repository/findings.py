@@ -1,9 +1,9 @@
-"""Copies that were found damaged, by any host, until somebody reads them whole again.
+"""Copies that any host found damaged, until a read finds them whole again.
 
 Invariants
-    What a host finds is written to its own disk first, and recorded in the manifest for the others then. What could not be
-    recorded (there was no quorum) stays on the disk and is recorded together with what is found next.
-    A finding counts against a copy, and never proves a loss: `repair` reads the copy before it acts.
+    A finding is written to this host's own disk first, and then recorded in the manifest for the others. A finding that
+    could not be recorded (without a quorum) stays on the disk and is recorded together with the next ones.
+    A finding counts against a copy, but never proves a loss: `repair` reads the copy before it acts.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -29,14 +29,14 @@ Copy = tuple[TargetName, str]
 
 
 class Findings:
-    """What this host found and could not record yet, and what is recorded."""
+    """This host's findings that are not recorded yet, and the recorded ones."""
 
     def __init__(self, repository: "Repository") -> None:
         self._repository = repository
         self._path = repository.state_dir / "damage"
         self._own: frozenset[Copy] | None = None
         self._newest: tuple[int, tuple[Damage, ...]] = (-1, ())
-        """What this process recorded, and at which change."""
+        """The rows that this process recorded, and the change that did."""
         self._recorded: tuple[tuple[Damage, ...], frozenset[Copy]] = ((), frozenset())
 
     def all(self) -> frozenset[Copy]:
@@ -56,10 +56,11 @@ class Findings:
         judged: int | None = None,
         read_whole: Collection[TargetName] = (),
     ) -> str:
-        """Add what was found damaged, drop what was read and is whole, or is gone. Return why other hosts cannot know of it yet.
+        """Add damaged copies, and drop those that were read whole or are gone. Return why this is not recorded yet, if
+        so.
 
-        `judged`: the change of the manifest before which no read began; without it, the present view. Every copy at the targets
-        in `read_whole` was read.
+        `judged`: the change of the manifest before which no read began (default: the present view). Every copy at the
+        targets in `read_whole` was read.
         """
         before = self._read()
         after = (before - frozenset(sound)) | frozenset(damaged)
@@ -67,7 +68,7 @@ class Findings:
         return self._record(after, sound, self._repository.view.sequence if judged is None else judged, read_whole)
 
     def publish(self) -> str:
-        """Record what earlier runs could not. Return why it cannot be."""
+        """Record the findings that earlier runs could not record. Return why that fails, if it does."""
         return self.update((), ())
 
     def _keep(self, before: frozenset[Copy], after: frozenset[Copy]) -> None:
@@ -124,7 +125,7 @@ class Findings:
 
 @contextmanager
 def recording_reads(repository: "Repository", emit: Emit) -> Iterator[None]:
-    """Record for all hosts, in the end, which copies were read and are damaged; also if the work failed."""
+    """Record for all hosts, at the end and also after a failure, which copies were found damaged."""
     try:
         yield
     except DrtoolError:
@@ -134,19 +135,19 @@ def recording_reads(repository: "Repository", emit: Emit) -> Iterator[None]:
 
 
 def record_reads(repository: "Repository", emit: Emit) -> None:
-    """Record what was read and is damaged so far. While a drill's fault is in force nothing is: faults are no damage."""
+    """Record the copies found damaged so far. During a drill's fault nothing is recorded, since it is not real damage."""
     read = {(bad.target, bad.object) for bad in repository.objects.bad_copies.values() if bad.damaged}
     found = read - repository.findings.all()
     if not found or repository.targets.overlays.in_force():
         return
     where = ", ".join(sorted({target for target, _ in found}))
     untold = repository.findings.update(found, ())
-    unknown = f"; other hosts do not know of them yet: {untold}" if untold else ""
+    unknown = f" (not yet recorded for other hosts: {untold})" if untold else ""
     emit(Warned(message=f"damaged copies were found at {where}: drtool repair replaces them{unknown}"))
 
 
 def _rows_of(copies: Iterable[Copy]) -> Iterator[Damage]:
-    """Yield a row for each target; together they name at most `DAMAGE_LIMIT` copies of packs and index segments."""
+    """Yield a row for each target. Together they name at most `DAMAGE_LIMIT` copies of packs and index segments."""
     by_target: dict[TargetName, tuple[list[bytes], list[str]]] = {}
     for target, name in copies:
         objects, catalogue = by_target.setdefault(target, ([], []))

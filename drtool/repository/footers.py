@@ -1,9 +1,9 @@
-"""What packs say of themselves: read whole, from any target, where no index segment names them.
+"""The footers of packs that no index segment names, read whole from any target.
 
 Invariants
-    A pack is believed only if its bytes are those that its name promises and every part of it opens under its own header:
-    one pack never passes for another, nor a forged one, with a name of its own, for any.
-    Memory: one pack for each worker.
+    A pack is accepted only if its content matches its name and every part of it opens under its own header. So one pack
+    never passes for another, and a forged one, which has a name of its own, passes for none.
+    Memory: one pack per worker.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -21,12 +21,12 @@ from drtool.repository.inventory import Inventory
 from drtool.repository.targets import Targets
 
 PACK_READ_BYTES = 64 * 1024 * 1024
-"""More than any pack has: a site that answers without end fails the check instead of filling the memory."""
+"""More than any pack has. A site that sends without end fails the check instead of filling the memory."""
 _NAME_BYTES = 32
 
 
 class Read(Struct, frozen=True):
-    """One pack: what is in it, if some target has it whole. `sure`: if none, then because every copy is damaged."""
+    """One pack, and its contents if some target has it whole. `sure`: otherwise, whether every copy is damaged."""
 
     pack: PackId
     size_bytes: int
@@ -35,14 +35,14 @@ class Read(Struct, frozen=True):
     sure: bool = True
 
     def row(self) -> SegmentPack | None:
-        """Its row in an index segment's table."""
+        """Return its row in an index segment's table."""
         if self.contents is None:
             return None
         return SegmentPack.of(self.pack, self.size_bytes, self.targets, self.contents)
 
 
 def unnamed(inventory: Inventory, named: Collection[PackId]) -> dict[PackId, dict[TargetName, int]]:
-    """Listed packs that are not among the named, and the size that each target lists."""
+    """Return the listed packs that are not among the named, with the size that each target lists."""
     found: dict[PackId, dict[TargetName, int]] = {}
     for target, objects in inventory.objects.items():
         for name, size_bytes in objects.items():
@@ -63,7 +63,7 @@ def _pack_in(name: str) -> PackId | None:
 def read_packs(
     targets: Targets, keyring: Keyring, packs: Mapping[PackId, Mapping[TargetName, int]], workers: int
 ) -> Iterator[Read]:
-    """Each of these packs, in the order of their names."""
+    """Yield each of these packs, in the order of their names."""
     threads = ThreadPoolExecutor(workers, "read")
     try:
         yield from threads.map(lambda pack: _read(targets, keyring, pack, packs[pack]), sorted(packs))
@@ -81,7 +81,7 @@ def _read(targets: Targets, keyring: Keyring, pack: PackId, listed: Mapping[Targ
             sure = False
         except (SealBroken, FormatError):
             continue
-        except DrtoolError:  # it does not answer, or what it listed has moved on since
+        except DrtoolError:  # it does not answer, or the pack has moved since the listing
             sure = False
         else:
             there = tuple(name for name in sorted(listed) if listed[name] == len(data))
@@ -94,9 +94,9 @@ def _whole(targets: Targets, target: TargetName, pack: PackId) -> bytes:
 
 
 def _contents_of(keyring: Keyring, pack: PackId, data: bytes) -> PackContents:
-    """`SealBroken` or `FormatError` unless all of it is what a writer of this repository sealed under this name."""
+    """Return the contents. `SealBroken` or `FormatError` unless a writer of this repository sealed all of it."""
     if object_name(data) != pack:
-        raise SealBroken("its bytes are not those that its name promises")
+        raise SealBroken("its content does not match its name")
     contents = read_footer(keyring, data)
     opener = keyring.opener(SealKind.PACK, contents.header)
     view = memoryview(data)

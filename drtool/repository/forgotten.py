@@ -1,8 +1,10 @@
-"""Which snapshots this state directory has forgotten: a file, since a host's label is only what a host says of itself.
+"""The snapshots that this state directory has forgotten, in a file, since a host's label is only its own claim.
 
 Invariants
-    Noted after the change is chosen. What a killed run did not note counts as forgotten by another host: prune waits longer.
-    A snapshot counts by the change that forgot it: one that came back and was forgotten by another host is not this host's.
+    A note is made after the change is chosen. Without a note (of a killed run), another host counts as the one that
+    forgot the snapshot, so prune waits longer.
+    A snapshot counts together with the change that forgot it. One that came back and was forgotten by another host is
+    not ours.
 """
 
 from collections.abc import Iterable

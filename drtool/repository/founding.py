@@ -1,9 +1,10 @@
-"""Founding a repository on empty targets.
+"""Creation of a repository on empty targets.
 
 Invariants
-    Founding never touches a directory that holds something else; it and `site` commands are all that creates a root.
-    An interrupted founding can be repeated; a repository that exists is never founded over. Where this host knows one and
-    another directory is there now, its disk may not be mounted: only a caller that `replaces_known` founds there.
+    Creation never touches a directory with other content. Only it and the `site` commands create a root.
+    An interrupted creation can be repeated, and an existing repository is never overwritten. If this host knows a
+    repository at a place where another directory is now, its disk may not be mounted, so only a caller with
+    `replaces_known` may create one there.
 """
 
 import os
@@ -34,11 +35,11 @@ from drtool.stores import Medium, VoteVerdict
 from drtool.stores.names import PROBE_DIRECTORY
 
 SIGN_OF_LIFE_S = 0.2
-"""So often whoever waits for a server that is tried is told that it still is."""
+"""Interval of progress events while a server is being tested."""
 
 
 class InitResult(Struct, frozen=True, kw_only=True):
-    """`init`'s document. `sites` are those that store; `arbiters` only vote."""
+    """The result of `init`. `sites` are those that store. `arbiters` only vote."""
 
     repository_id: str
     sites: dict[SiteName, list[TargetName]]
@@ -58,13 +59,13 @@ def found(
     hides_sizes: bool = True,
     replaces_known: bool = False,
 ) -> InitResult:
-    """Found a repository on empty targets; Refused if one is there already."""
+    """Create a repository on empty targets. Refused if one exists there."""
     sites = _sites(spec.targets)
     wanted = min(2, len(sites)) if copies is None else copies
     _check_policy(wanted, minimum, sites)
     if not replaces_known:
         _check_mounted(spec)
-    emit(Stage(name="trying what the targets can do"))
+    emit(Stage(name="testing the targets"))
     stores = _empty_roots(spec.targets, emit)
     try:
         verdicts = _verdicts(stores, emit)
@@ -95,7 +96,7 @@ def _found_on(
     spec: RepositorySpec,
     policy: Policy,
 ) -> RepositoryId:
-    """Writes slots, markers and registers."""
+    """Write slots, markers and registers."""
     repository_id = RepositoryId(os.urandom(16))
     keyring = Keyring.draw(repository_id)
     slot = seal_slot(keyring, spec.password(), f"password set at init on {spec.host}")
@@ -136,7 +137,7 @@ def _found_on(
 
 
 def _verdicts(stores: Mapping[TargetName, Medium], emit: Emit) -> dict[TargetName, VoteVerdict]:
-    """Who may vote; all are asked at once, since some are tried for half a minute, and who waits is told for what."""
+    """Return which targets may vote. All are tested at once with progress events, since a test may take half a minute."""
     with ThreadPoolExecutor(len(stores), "drtool-verdict") as threads:
         asked = {name: threads.submit(store.vote_verdict) for name, store in stores.items()}
         while wait(asked.values(), SIGN_OF_LIFE_S).not_done:
@@ -145,7 +146,7 @@ def _verdicts(stores: Mapping[TargetName, Medium], emit: Emit) -> dict[TargetNam
 
 
 def row_of(target: TargetSpec, host: str) -> Target:
-    """A target as the manifest knows it."""
+    """Return a target as a row of the manifest."""
     only, here = target.vote == "only", is_directory(target.url)
     url, host = full_url(target.url), host if here else ""
     weight = 0 if only else target.weight
@@ -153,7 +154,7 @@ def row_of(target: TargetSpec, host: str) -> Target:
 
 
 def _sites(targets: Iterable[TargetSpec]) -> dict[SiteName, list[TargetName]]:
-    """The sites that store, with their targets."""
+    """Return the sites that store, with their targets."""
     sites: dict[SiteName, list[TargetName]] = {}
     for target in sorted((target for target in targets if target.vote != "only"), key=lambda target: target.name):
         sites.setdefault(target.site, []).append(target.name)
@@ -167,7 +168,7 @@ def _check_policy(copies: int, minimum: int, sites: Mapping[SiteName, object]) -
             hint=f"name more sites, or choose --copies {'1' if len(sites) == 1 else f'from 1 to {len(sites)}'}",
         )
     if not 1 <= minimum <= copies:
-        raise UsageError(f"redundancy.minimum is {minimum}; it must be from 1 to copies ({copies})")
+        raise UsageError(f"redundancy.minimum is {minimum}, but must be from 1 to copies ({copies})")
 
 
 def _check_mounted(spec: RepositorySpec) -> None:
@@ -178,12 +179,12 @@ def _check_mounted(spec: RepositorySpec) -> None:
             raise Refused(
                 f"{local_path(target.url)} for {target.name} is not the directory that repository {known.repository[:8]}…"
                 " was in when this host last used it: its disk may not be mounted",
-                hint="mount it; if that repository is given up, --replace-known founds another one here",
+                hint="mount it, or add --replace-known to give that repository up and create another one here",
             )
 
 
 def _empty_roots(targets: Sequence[TargetSpec], emit: Emit) -> dict[TargetName, Medium]:
-    """An empty root for each target; nothing is made or cleared before all of them were looked at."""
+    """Return an empty root for each target. Nothing is created or cleared before all of them were inspected."""
     stores: dict[TargetName, Medium] = {}
     try:
         for target in targets:
@@ -211,7 +212,7 @@ def _check_unused(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Med
         if kinds & {"packs", "index"} or ("manifest" in kinds and not halfway):
             raise Refused(
                 f"a repository exists already at {target.name} ({target.url})",
-                hint="to use it: drtool connect URL; to found another, name other places",
+                hint="to use it: drtool connect URL (to create another one, name other places)",
             )
         foreign = [name for name in stores[target.name].names() if name not in _LEFT_BY_INIT]
         if foreign:
@@ -229,7 +230,7 @@ _LEFT_BY_INIT = frozenset({MARKER_OBJECT, "keys", "manifest", PROBE_DIRECTORY})
 
 
 def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, Medium], emit: Emit) -> bool:
-    """Whether an earlier `init` with these targets wrote too few registers to have founded anything."""
+    """Return whether an earlier `init` with these targets wrote too few registers to create a repository."""
     if len(stores) < len(targets):
         return False
     try:
@@ -242,7 +243,7 @@ def _stopped_halfway(targets: Sequence[TargetSpec], stores: Mapping[TargetName, 
 
 
 def _clear(stores: Mapping[TargetName, Medium]) -> None:
-    """Removes what an interrupted `init` left; markers last, so that this can be interrupted as well."""
+    """Delete the leftovers of an interrupted `init`, markers last, so that this can be interrupted as well."""
     for kind in ("manifest/", KEYS_PREFIX, MARKER_OBJECT):
         for store in stores.values():
             for info in list(store.list(kind)):
@@ -251,7 +252,7 @@ def _clear(stores: Mapping[TargetName, Medium]) -> None:
 
 def _advise(sites: Mapping[SiteName, object], copies: int, voters: int, emit: Emit) -> None:
     if len(sites) == 1:
-        emit(Warned(message="one site: nothing here survives its loss; name more sites to have that"))
+        emit(Warned(message="one site: nothing survives its loss, so consider naming more sites"))
     advice = even_number(voters)
     if advice:
         emit(Warned(message=advice))
@@ -260,7 +261,7 @@ def _advise(sites: Mapping[SiteName, object], copies: int, voters: int, emit: Em
 
 
 def _losses(targets: Sequence[TargetSpec], voters: Mapping[SiteName, TargetName]) -> Iterator[Exposure]:
-    """The losses that take the quorum. Each target that stores has the catalogue: in a register, or in a copy."""
+    """Yield the losses that take the quorum. Each storing target has the catalogue, in a register or in a copy."""
     storing = [target.name for target in targets if target.vote != "only"]
     return exposures(voters, majority(len(voters)), storing, [*storing, *voters.values()], own_targets(targets))
 
@@ -271,10 +272,10 @@ def _tell_voteless(
     verdicts: Mapping[TargetName, VoteVerdict],
     emit: Emit,
 ) -> None:
-    """Sites that store and do not vote, with the reason; unless there are voters enough without them."""
+    """Report sites that store but do not vote, with the reason, unless there are enough voters without them."""
     if len(voters) >= VOTERS_OF_MANY:
         return
     for target in targets:
         reason = why_no_vote(target, verdicts[target.name])
         if target.site not in voters and reason is not None:
-            emit(Warned(message=f"{target.name} stores and does not vote: {reason}"))
+            emit(Warned(message=f"{target.name} stores but does not vote: {reason}"))

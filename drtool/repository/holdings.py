@@ -1,7 +1,8 @@
-"""What some targets hold of what the catalogue needs, and what nobody else is seen to have: asked before they are given up.
+"""The needed objects that some targets hold, and those that no other target has. Computed before targets are given up.
 
 Invariants
-    A copy that was found damaged does not count. A target that cannot be listed is taken to hold what was written to it.
+    A copy that was found damaged does not count. A target that cannot be listed is assumed to hold everything written
+    to it.
     Targets that were given up earlier do not count as holders, even if they still answer.
 """
 
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
 
 class Holdings(Struct, frozen=True):
-    """`all`: needed objects there. `only`: those that no other target is seen to have. `below`: how many objects would be on
-    fewer sites than promised without these targets. `condemned`: how many of `only` prune has condemned, which no rebalance
-    moves.
+    """The needed objects at these targets. `only`: those that no other target has.
+
+    `below`: how many objects would be on fewer sites than promised without these targets. `condemned`: how many of
+    `only` are condemned by prune, which no rebalance moves.
     """
 
     all: Amount = Amount()
@@ -34,10 +36,13 @@ class Holdings(Struct, frozen=True):
 
 
 def holdings(repository: "Repository", names: Collection[TargetName]) -> Holdings:
-    """By the listings. `Refused` if an index segment cannot be read, since only it says what is needed."""
+    """Return the holdings, from the listings.
+
+    `Refused` if an index segment, which defines what is needed, is unreadable.
+    """
     for segment, why in repository.load_index().items():
         raise Refused(
-            f"index segment {segment.hex()[:16]}… cannot be read, so nobody knows what {_words(names)} is needed for: {why}",
+            f"index segment {segment.hex()[:16]}… cannot be read, so it is unknown what {_words(names)} is needed for: {why}",
             hint="drtool repair first",
         )
     inventory = take_inventory(repository.targets, of={*repository.targets.storing(), *names})
@@ -63,13 +68,13 @@ def holdings(repository: "Repository", names: Collection[TargetName]) -> Holding
 def _may_be_there(
     expected: Expected, names: Collection[TargetName], inventory: Inventory, others: Collection[TargetName]
 ) -> bool:
-    """Whether a target that cannot be listed may have it: it was put there, or no other target has it."""
+    """Return whether an unlisted target may have it: it was written there, or no other target has it."""
     unlisted = [name for name in names if name not in inventory.objects]
     return any(name in expected.written for name in unlisted) or bool(unlisted and not others)
 
 
 def _needed(repository: "Repository") -> Iterator[Expected]:
-    """Everything that the catalogue refers to; what prune has condemned may yet be taken back."""
+    """Yield everything that the catalogue references. Condemned objects are included, since prune may take them back."""
     state = repository.view.state
     return expected_objects(repository.index.packs(), state.segments, repository.placement, state.policy.copies)
 

@@ -1,10 +1,11 @@
-"""Who this process is, and whether another one of this host is provably gone.
+"""The identity of this process, and proof that another process of this host is gone.
 
 Invariants
-    The host id is drawn on first use, and again on a copy that got another machine-id. A copy that kept its machine-id has the
-    same host id, so a host id proves nothing by itself.
-    Gone is only said with proof: this very boot of the machine, this very state directory (`lifelines`), and a process that has
-    ended. Another boot proves nothing: a clone, or a machine restored from an image, has another boot while the first one runs.
+    The host id is drawn on first use, and again on a copy that got another machine-id. A copy that kept its machine-id
+    has the same host id, so a host id alone proves nothing.
+    A process is reported gone only with proof: this very boot of the machine, this very state directory (`lifelines`),
+    and a process that has ended. Another boot proves nothing: a clone, or a machine restored from an image, has another
+    boot while the first one still runs.
 """
 
 import os
@@ -36,7 +37,7 @@ class _HostFile(Struct, frozen=True):
 
 
 class Identity(Struct, frozen=True):
-    """This process, as a session names it, and where the lifelines of its repository's sessions are."""
+    """This process as recorded in sessions, and the directory of the lifelines of its repository's sessions."""
 
     host_id: str
     boot_id: str
@@ -47,13 +48,13 @@ class Identity(Struct, frozen=True):
 
 
 def identify(repository: "Repository") -> Identity:
-    """Return this process; draws the host id if there is none yet."""
+    """Return this process. The host id is drawn if there is none yet."""
     me = author(repository.spec.state_dir, "")
     return Identity(me.host_id, me.boot_id, me.pid_namespace, me.pid, me.start_time, repository.lifelines)
 
 
 def author(state_dir: Path, host: str) -> Author:
-    """Return this process as the manifest's sessions name it; `host` is the label that people see."""
+    """Return this process as the manifest's sessions record it. `host` is the label that people see."""
     return Author(
         host_id=_host_id(state_dir),
         host=host,
@@ -65,12 +66,12 @@ def author(state_dir: Path, host: str) -> Author:
 
 
 def gone(sessions: Iterable[Session], me: Identity) -> tuple[SessionId, ...]:
-    """The sessions whose process is provably gone, seen from this one."""
+    """Return the sessions whose process is provably gone, as seen from this one."""
     return tuple(session.id for session in sessions if process_of(session, me) == "gone")
 
 
 def process_of(session: Session, me: Identity) -> Process:
-    """Return what is certain, seen from this process, about the one that opened the session."""
+    """Return what is certain about the process that opened the session, as seen from this one."""
     if session.host_id != me.host_id:
         return "elsewhere"
     if not session.boot_id or session.boot_id != me.boot_id:

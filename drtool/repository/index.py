@@ -1,7 +1,8 @@
-"""Which pack holds a chunk: the live index segments, mapped from the cache, looked up without loading them.
+"""The index: the live segments, mapped from the cache, and lookups in them without loading them.
 
 Invariants
-    A segment is fetched from any target that has it and checked by its name; one that cannot be had is reported and passed over.
+    A segment is fetched from any target that has it, and checked by its name. One that cannot be obtained is reported
+    and skipped.
 """
 
 import heapq
@@ -22,7 +23,7 @@ _CLASS_BASE_ROWS = 4096
 
 
 class Index:
-    """The merged view of some segments; `unavailable` names those that no target could give."""
+    """The merged view of some segments. `unavailable` names those that no target could provide."""
 
     def __init__(self, cache: Cache, keyring: Keyring, objects: ObjectReader) -> None:
         self._cache = cache
@@ -31,10 +32,10 @@ class Index:
         self._readers: dict[SegmentId, SegmentReader] = {}
         self.unavailable: dict[SegmentId, str] = {}
         self.lost: frozenset[PackId] = frozenset()
-        """Packs that no site has: chunks in them are not found."""
+        """Packs that no site has. Chunks in them are not found."""
 
     def load(self, segments: Iterable[SegmentRef]) -> None:
-        """Maps every segment that is not mapped yet; drops what is no longer live."""
+        """Map every segment that is not mapped yet, and drop those that are no longer live."""
         live = {ref.id for ref in segments}
         self.unavailable = {}
         self._readers = {id_: reader for id_, reader in self._readers.items() if id_ in live}
@@ -45,14 +46,14 @@ class Index:
                 self.unavailable[segment] = error.message
 
     def map_more(self, segment: SegmentId) -> None:
-        """Maps one segment more, that this run has just stored."""
+        """Map one more segment, which this run has just stored."""
         if segment not in self._readers:
             self._readers[segment] = self._reader(segment)
 
     def _reader(self, segment: SegmentId) -> SegmentReader:
         try:
             return SegmentReader(self._form(segment))
-        except FormatError:  # an older program's cache, intact but laid out otherwise
+        except FormatError:  # an older program's cache, intact but in another layout
             self._cache.forget_segment(segment)
             return SegmentReader(self._form(segment))
 
@@ -65,20 +66,20 @@ class Index:
         return any(chunk in reader for reader in self._readers.values())
 
     def locate(self, chunk: ChunkId) -> Location | None:
-        """Where the chunk is; of several places, one whose pack is not lost."""
+        """Return a place of the chunk whose pack is not lost."""
         return next(self.locations(chunk), None)
 
     def locations(self, chunk: ChunkId) -> Iterator[Location]:
-        """Every place of the chunk whose pack is not lost."""
+        """Return every place of the chunk whose pack is not lost."""
         return (location for location in self.everywhere(chunk) if location.pack.pack not in self.lost)
 
     def everywhere(self, chunk: ChunkId) -> Iterator[Location]:
-        """Return every place of the chunk, lost packs included."""
+        """Yield every place of the chunk, lost packs included."""
         for reader in self._readers.values():
             yield from reader.locations(chunk)
 
     def packs(self) -> Iterator[SegmentPack]:
-        """Every pack that a live segment names; one may come twice."""
+        """Yield every pack that a live segment names. A pack may occur twice."""
         for reader in self._readers.values():
             yield from reader.packs
 
@@ -93,7 +94,7 @@ class Index:
 
 
 def size_class(rows: int) -> int:
-    """Segments of one class differ in rows by less than a factor of `MERGE_AT`."""
+    """Return the size class. Segments of one class differ in rows by less than a factor of `MERGE_AT`."""
     level, bound = 0, _CLASS_BASE_ROWS
     while rows >= bound:
         level, bound = level + 1, bound * MERGE_AT
@@ -101,9 +102,9 @@ def size_class(rows: int) -> int:
 
 
 def to_merge(live: Sequence[SegmentRef], added_rows: int, rows_max: int) -> list[SegmentRef]:
-    """The live segments that a commit which adds one of `added_rows` should fold into it; often none.
+    """Return the live segments that a commit which adds one of `added_rows` should merge into it, often none.
 
-    Folding may lift the result into a class that is full as well; then that one is folded too.
+    Merging may lift the result into a class that is also full. Then that one is merged too.
     """
     chosen: list[SegmentRef] = []
     rows = added_rows
@@ -119,7 +120,7 @@ def to_merge(live: Sequence[SegmentRef], added_rows: int, rows_max: int) -> list
 def merged(
     readers: Sequence[SegmentReader], packs: Sequence[SegmentPack], rows: Iterable[bytes]
 ) -> tuple[list[SegmentPack], Iterator[bytes]]:
-    """One pack table and one sorted stream of rows out of several segments and new, unsorted rows."""
+    """Return one pack table and one sorted stream of rows, from several segments and new unsorted rows."""
     table = list(packs)
     streams: list[Iterator[bytes]] = [iter(sorted(rows))]
     for reader in readers:

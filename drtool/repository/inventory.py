@@ -1,4 +1,7 @@
-"""What is really where: every target's own listing. Only a listing is proof; hints and the ring say where to look."""
+"""The observed objects: every target's own listing.
+
+Only a listing is proof, while hints and the ring only say where to look.
+"""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +14,13 @@ from drtool.repository.targets import Targets
 
 
 class Inventory(Struct, frozen=True):
-    """Sizes by object name for each target that could be listed; why not for the others."""
+    """Object sizes by name for each target that could be listed, and why the others could not."""
 
     objects: dict[TargetName, dict[str, int]]
     unlisted: dict[TargetName, str]
 
     def holders(self, name: str, size_bytes: int | None) -> Iterator[TargetName]:
-        """The targets that list `name`, with that size if one is given."""
+        """Yield the targets that list `name`, with that size if one is given."""
         for target, objects in self.objects.items():
             listed = objects.get(name)
             if listed is not None and size_bytes in (None, listed):
@@ -31,9 +34,9 @@ def take_inventory(
     of: Iterable[TargetName] | None = None,
     waits_s: float | None = None,
 ) -> Inventory:
-    """List every reachable target that stores, or those in `of`, all at once.
+    """List every reachable storing target, or those in `of`, concurrently.
 
-    Servers that stop answering are waited for. `waits_s`: no longer than this where other targets answer.
+    Servers that stop answering are waited for. `waits_s`: the limit for that if other targets answer.
     """
     objects: dict[TargetName, dict[str, int]] = {}
     unlisted: dict[TargetName, str] = {}

@@ -1,7 +1,7 @@
-"""Joining a repository from one place of it: what lies at a URL, before this host knows anything else.
+"""Joining a repository from the URL of one of its places, before this host knows anything else.
 
 Invariants
-    The marker only guides: it is believed when its MAC was checked with the key that the password opened.
+    The marker is only a guide until its MAC was checked with the key that the password opened.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,10 +25,10 @@ from drtool.repository.targets import Targets
 def target_at(
     url: str, access: Access = NO_ACCESS, *, overlays: Overlays = NO_OVERLAYS
 ) -> tuple[TargetSpec, RepositoryId]:
-    """The target whose place is at `url`, and its repository, by its own marker.
+    """Return the target at `url` and its repository, according to its own marker.
 
-    Without a sound marker the target is `UNKNOWN`, and its key slots name the repository. `NoRepository` if there is none;
-    `NoQuorum` if the place does not answer; `FormatError` if neither makes sense.
+    Without a valid marker the target is `UNKNOWN`, and its key slots name the repository. `NoRepository` if there is
+    none, `NoQuorum` if the place does not answer, `FormatError` if neither can be parsed.
     """
     unnamed = TargetSpec(name=UNKNOWN, url=url, access=access)
     try:
@@ -46,12 +46,12 @@ def target_at(
                 raise _nothing(url, "it holds no drtool.json") from None
             if repository_id is None:
                 raise
-            return unnamed, repository_id  # its register will say which target it is
+            return unnamed, repository_id  # its register will identify the target
     return replace(unnamed, name=marker.target), marker.repository_id
 
 
 class Joined(Struct, frozen=True):
-    """The places of one repository that answered, each target once; and those that did not, with the reason."""
+    """The places of one repository that answered, each target once, and those that did not, with the reason."""
 
     repository: RepositoryId
     targets: tuple[TargetSpec, ...]
@@ -59,7 +59,7 @@ class Joined(Struct, frozen=True):
 
 
 def targets_at(places: Sequence[tuple[str, Access]], *, overlays: Overlays = NO_OVERLAYS) -> Joined:
-    """Return what lies at the places. If none answers, the first one's error; `Refused` if they are of two repositories."""
+    """Return the targets at the places. If none answers, raise the first error. `Refused` for two repositories."""
     found: dict[RepositoryId, dict[TargetName, TargetSpec]] = {}
     failed: list[tuple[str, DrtoolError]] = []
     for url, access in places:
@@ -79,7 +79,7 @@ def targets_at(places: Sequence[tuple[str, Access]], *, overlays: Overlays = NO_
 
 
 def repositories_at(specs: Iterable[TargetSpec]) -> set[RepositoryId]:
-    """The repositories that lie at these places, as far as they can be reached."""
+    """Return the repositories at these places, as far as they can be reached."""
     targets = Targets({spec.name: spec for spec in specs})
     targets.connect(None)
     try:
@@ -91,5 +91,5 @@ def repositories_at(specs: Iterable[TargetSpec]) -> set[RepositoryId]:
 def _nothing(url: str, why: str) -> NoRepository:
     return NoRepository(
         f"there is no repository at {url}: {why}",
-        hint="name the place that holds drtool.json, packs and manifest; an unmounted disk looks empty",
+        hint="name the place that holds drtool.json, packs and manifest (an unmounted disk looks empty)",
     )

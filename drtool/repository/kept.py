@@ -1,13 +1,14 @@
-"""Sealed blocks of trees that this host keeps, so that what was looked at once is fast the second time.
+"""The tree cache: sealed blocks of trees that this host keeps, so that repeated walks are fast.
 
-`trees/<shard>/<pack>-<block>` in the repository's cache: a block as it lies at the targets, nothing else. The least recently used
-go first, in each of `SHARDS` directories by itself: one is looked through in a millisecond.
+`trees/<shard>/<pack>-<block>` in the repository's cache holds a block exactly as it is at the targets. In each of
+`SHARDS` directories the least recently used blocks are evicted first. Scanning one directory takes a millisecond.
 
 Invariants
-    Nothing read here is believed before its seal was opened under the header that the index knows. What does not open is
-    removed and read from the targets.
-    No failure here is anybody's: a directory that is full, read-only or gone costs time, never an answer.
-    No more than the limit lies here, but for what other processes add at the same moment: each looks again after an eighth.
+    A block is used only after its seal was opened under the header in the index. One that does not open is deleted and
+    read from the targets.
+    Cache failures are never fatal: a directory that is full, read-only or missing costs time, never an answer.
+    The total stays below the limit, except for blocks that other processes add at the same moment. Each process checks
+    again after it added an eighth of the limit.
 """
 
 import os
@@ -30,14 +31,14 @@ from drtool.repository.writing import SealedPack
 KEPT_BYTES_MAX = 512 << 20
 SHARDS = 16
 FIRST_BYTES = 256 << 10
-"""How much is read around the first block that is not here; twice as much around the next one, up to a span."""
+"""How much is read around the first missing block. It doubles for each further one, up to a span."""
 _PAGE_BYTES = 4096
 _FORGOTTEN_S = 3600.0
-"""A temporary file that old was left by a process that was killed."""
+"""A temporary file this old was left by a killed process."""
 
 
 class _Known(Struct):
-    """What one shard held when it was looked through, and what this process has added since."""
+    """The size of a shard when it was scanned, and what this process has added since."""
 
     found_bytes: int
     added_bytes: int = 0
@@ -52,7 +53,7 @@ class KeptBlocks:
         self._known: dict[Path, _Known] = {}
 
     def get(self, key: Key, size_bytes: int) -> bytes | None:
-        """A block as it was put, or what has become of it; None if there is none of that size."""
+        """Return a block as the file now has it, or None if there is none of that size."""
         path = self._path(key)
         try:
             data = _read(path, size_bytes)
@@ -62,14 +63,14 @@ class KeptBlocks:
             self.forget(key)
             return None
         with suppress(OSError):
-            os.utime(path)  # so that it goes last
+            os.utime(path)  # so that it is evicted last
         return data
 
     def has(self, key: Key) -> bool:
         return self._path(key).exists()
 
     def put(self, key: Key, sealed: bytes) -> bool:
-        """Whether it is kept now."""
+        """Store a block, and return whether it is kept."""
         path, size_bytes = self._path(key), _on_disk(len(sealed))
         if size_bytes > self._shard_bytes_max // 4:  # it would push everything else out
             return False
@@ -82,7 +83,7 @@ class KeptBlocks:
         return True
 
     def put_all(self, pack: SealedPack) -> None:
-        """Every block of a pack that is on its way."""
+        """Store every block of a pack that is being written."""
         view = memoryview(pack.data)
         for number, (at, block) in enumerate(zip(pack.contents.offsets(), pack.contents.blocks, strict=True)):
             if not self.put((pack.pack, number), bytes(view[at : at + block.length])):
@@ -111,7 +112,7 @@ def _on_disk(size_bytes: int) -> int:
 
 
 def _read(path: Path, size_bytes: int) -> bytes | None:
-    """A file of that size; None if it is another, or none. Never waits, whatever was put there."""
+    """Return a file of that size, or None. It never blocks, regardless of the type of the file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
@@ -124,7 +125,7 @@ def _read(path: Path, size_bytes: int) -> bytes | None:
 
 
 def _trimmed(shard: Path, limit_bytes: int, more_bytes: int) -> int:
-    """How much a shard holds after the oldest have gone, if there was no room for so much more."""
+    """Evict the oldest blocks if there is no room for `more_bytes`, and return how much the shard holds."""
     rows = sorted(_files(shard))
     total_bytes = sum(size_bytes for _, size_bytes, _ in rows)
     if total_bytes + more_bytes <= limit_bytes:
@@ -139,7 +140,7 @@ def _trimmed(shard: Path, limit_bytes: int, more_bytes: int) -> int:
 
 
 def _files(shard: Path) -> Iterator[tuple[int, int, str]]:
-    """(last used, bytes, path) of each file; what a killed process left half written is removed."""
+    """Yield (last used, bytes, path) of each file, and delete what killed processes left half-written."""
     with suppress(FileNotFoundError), os.scandir(shard) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
@@ -151,8 +152,10 @@ def _files(shard: Path) -> Iterator[tuple[int, int, str]]:
 
 
 class TreeReader(ChunkReader):
-    """Chunks of trees and lists by id. Blocks at servers are kept here; around one that is not, its neighbours are read as well:
-    who reads one directory reads its neighbours next, and a pack of trees holds nothing else.
+    """Reads chunks of trees and lists by id, and caches blocks from servers.
+
+    Around a missing block its neighbours are read as well, since a walk reads neighbouring directories next and a pack
+    of trees holds nothing else.
     """
 
     def __init__(
@@ -161,7 +164,7 @@ class TreeReader(ChunkReader):
         super().__init__(locations, objects)
         self._kept = kept
         self._beside: dict[Key, bytes] = {}
-        """Of the last stretch, what could not be kept."""
+        """The blocks of the last stretch that could not be cached."""
         self._around_bytes = FIRST_BYTES
 
     def _fetched(self, pack: SegmentPack, number: int) -> bytes:
@@ -172,7 +175,7 @@ class TreeReader(ChunkReader):
         if sealed is not None:
             try:
                 return self._objects.opened(pack, number, sealed)
-            except DrtoolError:  # the targets have it as it was sealed
+            except DrtoolError:  # the targets have the original
                 self._kept.forget(key)
         return self._from_targets(pack, number)
 
@@ -189,7 +192,7 @@ class TreeReader(ChunkReader):
         return self._objects.opened(pack, number, stretch[number])
 
     def _stretch(self, pack: SegmentPack, number: int) -> range:
-        """A block and its neighbours on both sides that are not here; a directory's own lie before it."""
+        """Return a block and its missing neighbours on both sides, since a directory's children are stored before it."""
         first, end, room_bytes = number, number + 1, self._around_bytes - pack.blocks[number][0]
 
         def takes(block: int) -> bool:

@@ -1,10 +1,11 @@
-"""Unlocking a repository: the key slots that its targets show, tried with a password.
+"""Unlocking a repository: the key slots at its targets are tried with a password.
 
 Invariants
-    The very bytes that worked last on this host are tried first; a slot that does not parse is passed over, not fatal.
-    They are kept here as well, for the day when no target has a sound slot. They count only if the manifest still names them:
-    a password that was removed opens nothing.
-    What slots can cost is bounded for each target: one that offers expensive slots exhausts its own share and nobody else's.
+    The exact bytes that worked last on this host are tried first. A slot that does not parse is skipped, and is not
+    fatal.
+    Those bytes are also kept here, in case no target has a valid slot. They count only if the manifest still names
+    them, since a removed password must not open anything.
+    The cost of slots is bounded for each target: a target with expensive slots exhausts only its own share.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,13 +24,13 @@ from drtool.repository.slots import SLOTS_MAX, parsed_slot, slot_texts
 from drtool.repository.targets import Targets
 
 WORK_MAX = SLOTS_MAX * Argon2Parameters(salt=b"").work
-"""What the slots of one target may cost to try: as much as the most slots that a repository can have, with our parameters."""
+"""The limit on the cost of one target's slots: the maximum number of slots with the default parameters."""
 _LAST_SLOT = "last-slot"
 _KEPT_SLOT = "last-slot.json"
 
 
 def unlock(targets: Targets, repository: RepositoryId, password: Callable[[], bytes], state_dir: Path) -> Keyring:
-    """The keyring, from the first slot that the password opens; WrongPassword if none does."""
+    """Return the keyring from the first slot that the password opens. WrongPassword if none does."""
     unlocking = _Unlocking(targets, repository, password, state_dir)
     opened = unlocking.keyrings()
     keyring = next(opened, None)
@@ -49,7 +50,7 @@ def unlock(targets: Targets, repository: RepositoryId, password: Callable[[], by
 
 
 def kept_slot(state_dir: Path) -> bytes | None:
-    """The bytes of the slot that worked last on this host."""
+    """Return the bytes of the slot that worked last on this host."""
     try:
         return (state_dir / _KEPT_SLOT).read_bytes()
     except OSError:
@@ -57,7 +58,7 @@ def kept_slot(state_dir: Path) -> bytes | None:
 
 
 def unlock_kept(repository: RepositoryId, password: Callable[[], bytes], state_dir: Path) -> Keyring | None:
-    """The keyring from the slot that this host keeps; None if the password does not open it.
+    """Return the keyring from the slot that this host keeps, or None if the password does not open it.
 
     `check_kept` must follow as soon as the manifest can be read.
     """
@@ -71,7 +72,7 @@ def unlock_kept(repository: RepositoryId, password: Callable[[], bytes], state_d
 
 
 def check_kept(state_dir: Path, table: KeyTable) -> None:
-    """`WrongPassword` unless the manifest names the very slot that this host keeps."""
+    """Raise `WrongPassword` unless the manifest names the very slot that this host keeps."""
     text = kept_slot(state_dir) or b""
     if object_name(text) not in {slot.hash for slot in table.slots}:
         raise WrongPassword(
@@ -81,7 +82,7 @@ def check_kept(state_dir: Path, table: KeyTable) -> None:
 
 
 class _Found(Struct):
-    """One slot as it lies on some targets, byte for byte."""
+    """One slot with identical bytes on some targets."""
 
     slot: KeySlot
     text: bytes
@@ -102,7 +103,7 @@ class _Unlocking:
         self.seen = 0
 
     def keyrings(self) -> Iterator[Keyring]:
-        """What the password opens. Nothing is listed or derived before it is asked for."""
+        """Yield the keyrings that the password opens. Nothing is listed or derived before it is needed."""
         left = dict.fromkeys(self._targets.online(), WORK_MAX)
         secret: bytes | None = None
         last = _read(self._last)
@@ -120,13 +121,13 @@ class _Unlocking:
                 yield keyring
 
     def _keep(self, found: _Found) -> None:
-        """The slot that worked: its hash saves time at the next opening, its bytes are for when no target has them."""
+        """Keep the slot that worked: its hash saves time at the next opening, and its bytes help if no target has them."""
         with suppress(OSError):  # a full disk costs time at the next opening
             write_atomically(self._last, found.hash.hex().encode())
             write_atomically(self._last.parent / _KEPT_SLOT, found.text)
 
     def _slots(self, last: str) -> Iterator[_Found]:
-        """The one that worked last as soon as a target shows it; then the others, the most widespread first."""
+        """Yield the slot that worked last as soon as a target shows it, then the others, the most widespread first."""
         known: dict[bytes, _Found] = {}
         for target in self._targets.online():
             for found in self._slots_at(target):

@@ -1,10 +1,10 @@
-"""The targets of a repository as this host last saw them: a file in the state directory, for the day when the configuration
-leads nowhere and the catalogue, which names them, cannot be read.
+"""The targets of a repository as this host last saw them, in a file of the state directory. It is used when the
+configuration names no reachable place and the catalogue, which names the targets, cannot be read.
 
 Invariants
-    It holds no secret. Nothing is believed because of it: a place that it names counts only with an authentic marker.
-    A file that is damaged, or that another user could have written, counts as absent; the next opening writes it again.
-    It never goes back: a view that is older than the one recorded changes nothing but where targets were reached.
+    It holds no secret. Nothing is trusted because of it: a place that it names counts only with an authentic marker.
+    A file that is damaged, or that another user could have written, counts as absent. The next opening writes it again.
+    It never goes back: a view older than the recorded one only changes where targets were reached.
 """
 
 import hashlib
@@ -35,11 +35,11 @@ _STAT_TIMEOUT_S = 2.0
 _DIRECTORY = "repositories"
 
 Place = tuple[TargetName, str]
-"""A target's name and its URL in full."""
+"""A target's name and its full URL."""
 
 
 class Reached(Struct, frozen=True):
-    """Where this host last reached a target, and how it got in."""
+    """Where this host last reached a target, and with which access."""
 
     name: TargetName
     url: str
@@ -47,7 +47,7 @@ class Reached(Struct, frozen=True):
 
 
 class Root(Struct, frozen=True):
-    """Which directory a target's root was, and which one it was in: file system and inode number of each."""
+    """The directory of a target's root, and its parent: file system and inode number of each."""
 
     url: str
     own: tuple[int, int]
@@ -55,7 +55,7 @@ class Root(Struct, frozen=True):
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """`targets`: the catalogue's rows at change `sequence` of `generation`. `seen`: every place that was reached so far."""
+    """`targets`: the catalogue's rows at change `sequence` of `generation`. `seen`: every place reached so far."""
 
     repository: str
     generation: int = 0
@@ -64,14 +64,14 @@ class Known(Struct, frozen=True, kw_only=True):
     reached: tuple[Reached, ...] = ()
     seen: tuple[Place, ...] = ()
     roots: tuple[Root, ...] = ()
-    """Of the targets that are directories, as they were last reached."""
+    """For the targets that are directories, as they were last reached."""
 
     @property
     def repository_id(self) -> RepositoryId:
         return RepositoryId(bytes.fromhex(self.repository))
 
     def places(self) -> set[Place]:
-        """Every place at which a target of this repository is said to be, or was reached."""
+        """Return every place at which a target of this repository is named, or was reached."""
         return {*self.seen, *((row.name, full_url(row.url)) for row in self.targets)}
 
 
@@ -81,7 +81,7 @@ class _File(Struct, frozen=True):
 
 
 def recall(state_dir: Path, repository: RepositoryId) -> Known | None:
-    """Return what is recorded of a repository; None if that is nothing, or nothing that can be trusted."""
+    """Return the record of a repository, or None if there is none that can be trusted."""
     path = state_dir / _DIRECTORY / repository.hex() / FILE
     try:
         file = msgspec.json.decode(_read(path), type=_File)
@@ -94,17 +94,20 @@ def recall(state_dir: Path, repository: RepositoryId) -> Known | None:
 
 
 def repository_at(state_dir: Path, specs: Iterable[TargetSpec]) -> Known | None:
-    """Return the repository whose targets a configuration names, as far as this host saw; None if there is not exactly one."""
+    """Return the repository with the targets of a configuration, according to this host's records.
+
+    None unless exactly one.
+    """
     asked = {(spec.name, full_url(spec.url)) for spec in specs}
     found = [known for known in _all(state_dir) if asked & known.places()]
     return found[0] if len(found) == 1 else None
 
 
 def beyond_configuration(state_dir: Path, specs: Sequence[TargetSpec]) -> list[TargetSpec]:
-    """Return the targets of the repository that these specs mean, where this host reached them and the specs do not lead.
+    """Return further targets of the repository that these specs mean, where this host reached them.
 
-    A target that is named stands where it was reached last, if it was reached at the named place before that, or has replaced
-    the one there.
+    A target in the specs gets the place where it was reached last, if it was reached at the configured place before
+    that, or has replaced the one there.
     """
     known = repository_at(state_dir, specs)
     if known is None:
@@ -119,17 +122,17 @@ def beyond_configuration(state_dir: Path, specs: Sequence[TargetSpec]) -> list[T
 
 
 def has_left(known: Known, reached: Reached, row: Target, configured: str | None) -> bool:
-    """Return whether a target was reached elsewhere than a configuration says (None: it does not name it) since it was there."""
+    """Return whether a target was reached elsewhere since it was at its configured place (None: it is not configured)."""
     if reached.url == configured:
         return False
     return configured is None or bool(row.id) or (row.name, configured) in known.seen
 
 
 def strange_root(state_dir: Path, url: str) -> Known | None:
-    """Return the repository that this host knows at the directory `url`, if what is there now is another directory.
+    """Return the repository that this host knows at the directory `url`, if another directory is there now.
 
-    An unmounted disk looks like this: its mount point is an empty directory of another file system. A root that was deleted
-    from a directory that is still the same does not.
+    An unmounted disk looks like this: its mount point is an empty directory of another file system. A root that was
+    deleted from an unchanged parent directory does not.
     """
     full = full_url(url)
     for known in _all(state_dir):
@@ -147,9 +150,9 @@ def _is_same(root: Root) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return the file system and inode number of a directory; None if there is none, or its file system does not answer.
+    """Return the file system and inode number of a directory, or None if it does not exist or does not answer.
 
-    Device numbers change when a host restarts.
+    Device numbers are not used, since they change when a host restarts.
     """
     try:
         return Errand(lambda: (os.statvfs(path).f_fsid, os.stat(path).st_ino)).result(_STAT_TIMEOUT_S, str(path))
@@ -182,7 +185,7 @@ def _is_id(name: str) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    """Read a file that only this user, or root, can have written. OSError if another one could."""
+    """Read a file that only this user, or root, can have written. OSError if another user could have."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
@@ -194,9 +197,9 @@ def _read(path: Path) -> bytes:
 def remember(
     spec: RepositorySpec, repository: RepositoryId, view: View, targets: Targets, also: Iterable[Place] = ()
 ) -> None:
-    """Record the catalogue's targets and where they were reached; `also`: places that are known to be of this repository.
+    """Record the catalogue's targets and where they were reached. `also`: other known places of this repository.
 
-    Nothing is written where nothing is new, and a full disk fails no command: the next one tries again.
+    Nothing is written if nothing is new. A full disk fails no command, since the next one tries again.
     """
     before = recall(spec.state_dir, repository)
     known = _brought_up_to_date(before or Known(repository=repository.hex()), view, targets, also)

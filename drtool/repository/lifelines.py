@@ -1,14 +1,16 @@
-"""Lifelines: for each session that this state directory opened, a file that stays locked while the session's process lives.
+"""Lifelines: for each session that this state directory opened, a file that stays locked while the session's process
+lives.
 
-A host id, a pid and a start time can be copied with a machine. A lifeline cannot say more than it should: a session whose file
-is not here was opened elsewhere, or by a copy of this machine, and nothing about its process can be proven here.
+A host id, a pid and a start time can be copied with a machine, but a lifeline proves no more than it should. A session
+without a file here was opened elsewhere, or by a copy of this machine, and nothing about its process can be proven
+here.
 
 Invariants
-    The file is there, and locked, before its session is committed. The kernel releases the lock when the process ends.
-    Only a lock on a local file system counts: a server may drop a lock while its holder lives.
-    A file names its own device and inode, so that a copy of the state directory proves nothing.
-    A file that is not a day old stays, even if no process holds it: the session of a killed run may reach the catalogue after
-    it, and could then never be proven dead.
+    The file exists, and is locked, before its session is committed. The kernel releases the lock when the process ends.
+    Only a lock on a local file system counts, since a server may drop a lock while its holder lives.
+    A file names its own device and inode, so a copy of the state directory proves nothing.
+    A file less than a day old stays even if no process holds it: the session of a killed run may reach the catalogue
+    after the kill, and could otherwise never be proven dead.
 """
 
 import fcntl
@@ -25,19 +27,22 @@ STALE_S = 86_400.0
 
 
 class Lifeline:
-    """The lifeline of one session of this process. Without room for the file the session works, and nothing is proven later."""
+    """The lifeline of one session of this process.
+
+    If its file cannot be written, the session works without later proof.
+    """
 
     def __init__(self, directory: Path, session: SessionId) -> None:
         self._path = directory / session.hex()
         self._descriptor: int | None = None
-        with suppress(OSError):  # the state directory is full or read-only: see above
+        with suppress(OSError):  # the state directory is full or read-only, see above
             directory.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(self._descriptor, _place_of(self._descriptor))
 
     def end(self) -> None:
-        """Remove the file: the session is over."""
+        """Remove the file, since the session is over."""
         if self._descriptor is None:
             return
         self._path.unlink(missing_ok=True)
@@ -65,7 +70,7 @@ def sweep(directory: Path, open_sessions: Collection[SessionId], ended: Collecti
     for session in ended:
         with suppress(OSError):
             (directory / session.hex()).unlink(missing_ok=True)
-    with suppress(OSError):  # what stays is a few bytes, and the next run sweeps again
+    with suppress(OSError):  # the leftovers are small, and the next run sweeps again
         for path in list(directory.iterdir()):
             with _opened(path) as descriptor:
                 if descriptor is None or path.name in names:
@@ -97,7 +102,7 @@ def _is_free(descriptor: int) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int | None]:
-    """The open file, or None if it cannot be opened. Closing it gives up the lock that was tried."""
+    """Yield the open file, or None if it cannot be opened. Closing it releases the lock that was tried."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:

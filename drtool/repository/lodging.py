@@ -1,4 +1,4 @@
-"""Where this host keeps what the repository consists of: nothing of a user's, and nothing to back up or to clean away."""
+"""The local paths of the repository itself: data that is neither the user's, nor to be backed up or cleaned away."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,9 +12,9 @@ from drtool.repository.spec import local_path
 
 
 def targets_here(repository: Repository) -> dict[TargetName, bytes]:
-    """The targets that are directories of this host: name → real path.
+    """Return the targets that are directories of this host, by name, with their real paths.
 
-    One that cannot be reached goes by the path that is configured: a mount that hangs would hang whoever looks at it.
+    For an unreachable one it is the configured path, since resolving a path on a hung mount would hang.
     """
     targets = repository.targets
     places = {name: local_path(spec.url) for name, spec in targets.specs.items() if is_directory(spec.url)}
@@ -30,7 +30,7 @@ class Lodging(NamedTuple):
     paths: frozenset[bytes]
     """Real paths."""
     identities: frozenset[tuple[int, int]]
-    """Device and inode of those that can be looked at: another path may lead to them, by a mount."""
+    """Device and inode of those that can be inspected, since another path may lead to them through a mount."""
 
 
 def lived_in(repository: Repository) -> Lodging:

@@ -1,9 +1,9 @@
-"""What is lost: data that snapshots need and of which no good copy is left, and what may bring it back.
+"""Lost data: packs that snapshots need and that have no good copy, and what may bring them back.
 
 Invariants
-    A pack is lost when no target that was listed has a copy that counts, and no other target may have one.
-    A pack whose chunks all lie in other packs with good copies is not needed, and no loss.
-    A path is told once for each snapshot. Of a directory whose tree is lost, the directory itself is told.
+    A pack is lost if no listed target has a copy that counts, and no other target may have one.
+    A pack whose chunks are all in other packs with good copies is not needed, so it is no loss.
+    A path is reported once per snapshot. If a directory's tree is lost, the directory itself is reported.
 """
 
 import os
@@ -30,7 +30,7 @@ PATHS_SHOWN = 3
 
 
 class Nowhere(Struct, frozen=True):
-    """Packs without a copy that counts. `perhaps`: targets that are away, or were given up, may have them."""
+    """Packs without a copy that counts. `perhaps`: unreachable or given-up targets may have them."""
 
     lost: frozenset[PackId] = frozenset()
     perhaps: frozenset[PackId] = frozenset()
@@ -43,12 +43,13 @@ class Nowhere(Struct, frozen=True):
         return self.lost | self.perhaps | self.unneeded
 
     def without_need(self) -> "Nowhere":
-        """Return the same after a look through all snapshots that found nothing lost."""
+        """Return the same after a search through all snapshots that found nothing lost."""
         return Nowhere(perhaps=self.perhaps, unneeded=self.unneeded | self.lost, places=self.places)
 
 
 class LostFrom(Struct, frozen=True, kw_only=True):
-    """A snapshot that cannot be restored in full. `paths`: the first of the lost ones; `there`: how many of these still exist.
+    """A snapshot that cannot be restored in full. `paths`: some of the lost ones. `there`: how many of these still
+    exist.
 
     `there` is None for another host's snapshot.
     """
@@ -61,7 +62,7 @@ class LostFrom(Struct, frozen=True, kw_only=True):
 
 
 class LossReport(Struct, frozen=True, kw_only=True):
-    """`packs` are lost; of `perhaps` packs a target out of reach may have a copy; `unneeded` packs have none and need none."""
+    """`packs`: lost. `perhaps`: an unreachable target may have a copy. `unneeded`: without a copy, but not needed."""
 
     packs: int = 0
     perhaps: int = 0
@@ -69,24 +70,24 @@ class LossReport(Struct, frozen=True, kw_only=True):
     unneeded: int = 0
     snapshots: list[LostFrom] = []
     complete: bool = True
-    """Whether every snapshot was looked through."""
+    """Whether every snapshot was searched."""
     headline: str = ""
-    """What is lost, for people; this and the next are empty where there is nothing to say."""
+    """The loss, for people. This and the next fields are empty if there is nothing to report."""
     remedies: list[str] = []
     hope: str = ""
-    """What is out of reach."""
+    """The data that is out of reach."""
     leftovers: str = ""
-    """What is not needed any more."""
+    """The data that is not needed any more."""
 
 
 def packs_nowhere(repository: "Repository", evidence: Evidence) -> Nowhere:
-    """Sort out the packs of the index without a copy that counts."""
+    """Classify the packs of the index without a copy that counts."""
     none = {pack for pack, sites in evidence.weak_packs().items() if not sites}
     return sorted_out(repository, evidence.inventory, none - repository.going_packs(repository.view, to_read=True))
 
 
 def sorted_out(repository: "Repository", inventory: Inventory, none: Collection[PackId]) -> Nowhere:
-    """Tell apart, among packs without a copy that counts, the lost, those that may be elsewhere, and those not needed."""
+    """Classify packs without a copy that counts: lost, possibly elsewhere, or not needed."""
     needed = uncovered(repository.index, none)
     if not needed:
         return Nowhere(unneeded=frozenset(none))
@@ -113,7 +114,7 @@ def _may_have(
 
 
 class Losses:
-    """The paths of snapshots that need something lost. Trees that need nothing lost are walked once."""
+    """The paths of snapshots that need lost data. Trees that need none are walked once."""
 
     def __init__(self, repository: "Repository", nowhere: Nowhere, ends_at: float | None = None) -> None:
         self._repository, self._nowhere, self._ends_at = repository, nowhere, ends_at
@@ -122,7 +123,7 @@ class Losses:
         repository.index.lost = nowhere.all
 
     def paths(self, snapshot: Snapshot) -> Iterator[bytes]:
-        """Yield what of a snapshot cannot be restored from any place."""
+        """Yield the paths of a snapshot that cannot be restored from any place."""
         frames = [_Frame(b"/", snapshot.root, self._entries(snapshot.root))]
         if frames[0].entries is None:
             yield b"/"
@@ -153,7 +154,7 @@ class Losses:
         return not self.complete
 
     def _entries(self, tree: bytes) -> Iterator[Entry] | None:
-        """Return a directory's entries; none if they may come back, None if they are lost."""
+        """Return a directory's entries: an empty iterator if they may come back, None if they are lost."""
         if tree in self._clean:
             return iter(())
         try:
@@ -182,9 +183,9 @@ class _Frame(Struct):
 
 
 def report_of(repository: "Repository", nowhere: Nowhere, ends_at: float | None = None) -> tuple[Nowhere, LossReport]:
-    """Return what is lost, of which snapshots, and what to do; newest snapshots first. The index is left as it was.
+    """Return the losses, the affected snapshots and the remedies, newest snapshots first. The index is left unchanged.
 
-    Lost packs that no snapshot needs move to those that are not needed.
+    Lost packs that no snapshot needs are moved to those that are not needed.
     """
     rows: list[tuple[Snapshot, list[bytes]]] = []
     if not nowhere.lost:
@@ -239,7 +240,7 @@ def _lost_from(repository: "Repository", row: Snapshot, paths: Sequence[bytes]) 
 
 
 def _remedies(repository: "Repository", affected: Iterable[Snapshot], told: Iterable[LostFrom]) -> Iterator[str]:
-    """Yield what may bring lost data back, for each source; the newest snapshot says what was backed up."""
+    """Yield what may bring lost data back, for each source. The newest snapshot determines the paths to back up."""
     newest: dict[tuple[str, str], Snapshot] = {}
     for row in affected:
         known = newest.get((row.host, row.source))
@@ -256,25 +257,25 @@ def _remedies(repository: "Repository", affected: Iterable[Snapshot], told: Iter
             if lost.there is None
             else f" ({lost.there} of {counted(len(lost.paths), 'path')} named for it still there)"
         )
-        yield f"{where}{_backup_command(row)} stores again what the source still has{there}, for all snapshots that need it"
+        yield f"{where}{_backup_command(row)} stores the source's remaining data again{there}, for all snapshots that need it"
     if newest:
-        yield "drtool verify lists every lost path; drtool forget --snapshot ID drops a snapshot that is beyond help"
+        yield "drtool verify lists every lost path, and drtool forget --snapshot ID removes a snapshot that is beyond help"
 
 
 def _backup_command(row: Snapshot) -> str:
-    """Return the command that backs up the same again."""
+    """Return the command that backs up the same source again."""
     if row.source:
         return f"drtool backup --source {shlex.quote(row.source)}"
     return " ".join(["drtool backup", *(shlex.quote(os.fsdecode(path)) for path in row.paths)])
 
 
 def _headline(report: LossReport) -> str:
-    """Return one sentence about what is lost; empty if nothing is."""
+    """Return one sentence about the loss, or an empty string."""
     if not report.packs:
         return ""
     head = f"{counted(report.packs, 'pack')} {_are(report.packs)} lost, no good copy is left anywhere"
     if not report.snapshots:
-        return f"{head}; drtool verify says which snapshots need {'it' if report.packs == 1 else 'them'}"
+        return f"{head}: drtool verify lists the snapshots that need {'it' if report.packs == 1 else 'them'}"
     row, more = report.snapshots[0], "" if report.complete else " or more"
     return (
         f"{head}: {counted(len(report.snapshots), 'snapshot')}{more} cannot be restored in full,"
@@ -283,19 +284,19 @@ def _headline(report: LossReport) -> str:
 
 
 def _hope(report: LossReport) -> str:
-    """Return what may come back."""
+    """Return a sentence about data that may come back, or an empty string."""
     if not report.perhaps:
         return ""
     it, are = ("it", "is") if report.perhaps == 1 else ("them", "are")
     packs, places = counted(report.perhaps, "pack"), ", ".join(report.places)
-    return f"{packs} {are} at no site that counts now, and {places} may have {it}: bring back what is away, then drtool repair"
+    return f"{packs} {are} at no reachable site, but {places} may have {it}: bring back the missing targets, then drtool repair"
 
 
 def _leftovers(report: LossReport) -> str:
     if not report.unneeded:
         return ""
     packs = counted(report.unneeded, "pack")
-    return f"{packs} without a good copy {_are(report.unneeded)} not needed any more: drtool prune removes what is left"
+    return f"{packs} without a good copy {_are(report.unneeded)} not needed any more: drtool prune removes the rest"
 
 
 def _are(number: int) -> str:

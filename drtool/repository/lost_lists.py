@@ -1,13 +1,13 @@
-"""Lists of what prune takes away, of which no site has a whole copy any more: the changes that named them are taken back.
+"""Lost lists of prune: if no site has a whole copy of a list of objects, the change that named it is taken back.
 
-Such a list says which objects are condemned, or are being deleted. While it is lost, no writer can tell which packs it may refer
-to, so nothing is stored until the change is taken back.
+Such a list names the objects that are condemned or being deleted. While it is lost, a writer cannot determine which
+packs it may reference, so nothing is stored until the change is taken back.
 
 Invariants
-    What was only condemned counts again: snapshots may need it.
-    What was being removed is named by no index any more, and no session from before is open. So its removal is declared over, and
-    what is left of it at the targets is waste like any other, which the next prune finds.
-    A list counts as lost only if every voter answered and none has it. Nothing is harmed if it turns up later.
+    Objects that were only condemned count again, since snapshots may need them.
+    Objects that were being removed are named by no index, and no earlier session is open. So their removal is declared
+    complete, and any remaining copies at the targets are waste, which the next prune finds.
+    A list counts as lost only if every voter answered and none has it. If it turns up later, that does no harm.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def lost_lists(repository: "Repository", view: "View") -> Iterator[Condemned | Removal]:
-    """Yield what was condemned or is being removed, where the list of it is lost."""
+    """Yield the condemned and removed rows whose list is lost."""
     state = view.state
     for row in (*([state.condemned] if state.condemned else ()), *state.removing):
         if _is_lost(repository, row.objects):
@@ -34,7 +34,7 @@ def lost_lists(repository: "Repository", view: "View") -> Iterator[Condemned | R
 
 
 def _is_lost(repository: "Repository", objects: ObjectList) -> bool:
-    """Return whether no voter has the list. A site that votes no more and does not answer is not waited for."""
+    """Return whether no voter has the list. A site that no longer votes and does not answer is not waited for."""
     for sites in ((), [voter.site for voter in repository.view.config.voters]):
         try:
             repository.manifest.names_in(objects, sites)
@@ -47,20 +47,20 @@ def _is_lost(repository: "Repository", objects: ObjectList) -> bool:
 
 
 def take_back(repository: "Repository", view: "View", session: "SessionId", emit: Emit) -> "View":
-    """Take back, in the open prune session, every change whose list is lost; return the view after that."""
+    """Take back, in the open prune session, every change whose list is lost. Return the view after that."""
     for row in list(lost_lists(repository, view)):
         lost = f"the list of {row.objects.count} objects that prune was about to remove is lost"
         if isinstance(row, Condemned):
             emit(Warned(message=f"{lost}: none of them was removed, and they count again"))
             view = repository.manifest.commit(Withdraw(row.sequence, session)).view
         else:
-            emit(Warned(message=f"{lost}: what is left of them is found as waste by the next prune"))
+            emit(Warned(message=f"{lost}: the next prune finds their remaining copies as waste"))
             view = repository.manifest.commit(Removed(row.sequence, row.pending, session)).view
     return view
 
 
 def take_back_lost_lists(repository: "Repository", emit: Emit) -> bool:
-    """Take them back in a prune session of its own; return whether there were any. A prune at work does so itself."""
+    """Take them back in a separate prune session, and return whether there were any. A running prune does so itself."""
     if not any(lost_lists(repository, repository.view)):
         return False
     with closing(repository.writer()) as writer:

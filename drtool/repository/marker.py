@@ -1,8 +1,8 @@
-"""`drtool.json` on every target: which repository and which target this is.
+"""The marker `drtool.json` on every target, which identifies the repository and the target.
 
 Invariants
-    A target without its own marker is offline: an unmounted disk is never filled, a foreign one never touched.
-    The MAC is checked as soon as the key is open; until then the marker only guides.
+    A target without its own marker is offline, so an unmounted disk is never filled and a foreign one never touched.
+    The MAC is checked as soon as the key is available. Until then the marker is only a guide.
 """
 
 import random
@@ -25,7 +25,7 @@ _PURPOSE = "marker"
 
 
 class Marker(Struct, frozen=True, kw_only=True):
-    """The JSON document at the root of a target; `mac` is hexadecimal, over the encoding with an empty `mac`."""
+    """The JSON document at the root of a target. `mac` is hexadecimal, over the encoding with an empty `mac`."""
 
     format: int = FORMAT_VERSION
     repository: str
@@ -53,7 +53,7 @@ class Marker(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, store: Store) -> "Marker":
-        """The marker of a target; ObjectMissing if it has none."""
+        """Return the marker of a target. ObjectMissing if it has none."""
         return decode_marker(store.get(MARKER_OBJECT, 0, MARKER_BYTES_MAX + 1))
 
     @property
@@ -62,9 +62,9 @@ class Marker(Struct, frozen=True, kw_only=True):
 
 
 def decode_marker(data: bytes) -> Marker:
-    """FormatError unless it is a marker that this program understands."""
+    """Return the marker. FormatError unless it is one that this program understands."""
     if len(data) > MARKER_BYTES_MAX:
-        raise FormatError(f"its {MARKER_OBJECT} has {len(data)} bytes and is none of ours")
+        raise FormatError(f"its {MARKER_OBJECT} has {len(data)} bytes, so it is not a marker of drtool")
     try:
         marker = msgspec.json.decode(data, type=Marker)
         bytes.fromhex(marker.repository)
@@ -72,7 +72,7 @@ def decode_marker(data: bytes) -> Marker:
         raise FormatError(f"its {MARKER_OBJECT} does not parse: {error}") from None
     if marker.format != FORMAT_VERSION:
         raise FormatError(
-            f"its format version is {marker.format}; this program reads version {FORMAT_VERSION}",
+            f"its format version is {marker.format}, but this program reads version {FORMAT_VERSION}",
             hint="use the newest drtool that any host of this repository uses",
         )
     # The MAC covers the values alone: a damaged name of a field or another form of the same digits does not change it.
@@ -82,7 +82,7 @@ def decode_marker(data: bytes) -> Marker:
 
 
 def sound_marker(store: Store, name: TargetName, repository: RepositoryId | None) -> Marker:
-    """The marker; `FormatError` if it names another target or repository, `ObjectMissing` if there is none."""
+    """Return the marker. `FormatError` if it names another target or repository, `ObjectMissing` if there is none."""
     marker = _marker(store)
     if marker.target != name:
         raise FormatError(f"it is target {marker.target} of a repository, not {name}")
@@ -92,7 +92,7 @@ def sound_marker(store: Store, name: TargetName, repository: RepositoryId | None
 
 
 def _marker(store: Store) -> Marker:
-    """Its marker. A server that is busy is asked again; one that cannot be reached is not: most of those stay so."""
+    """Return its marker. A busy server is asked again, but an unreachable one is not, since most of those stay so."""
     for pause_s in OPENING_PAUSES_S:
         try:
             return Marker.read(store)

@@ -1,11 +1,12 @@
-"""What the snapshots refer to: one bit for each row of the index, whatever the number of chunks.
+"""Marking of the chunks that snapshots reference: one bit for each row of the index, regardless of the number of
+chunks.
 
 Invariants
-    A chunk that lies in several packs is live in one of them: the one that most sites hold, and none that is to be avoided
-    if there is another. The rest is waste.
-    Marking is complete or it fails: a tree that cannot be read stops it, since what lies below is not known.
-    Memory is bounded: chunks of files wait, each once and at most `WAITING_MAX`, to be looked up together, since going
-    through a segment once for many costs a twentieth of a search for each.
+    A chunk in several packs is live in one of them: the one on most sites, and if possible none that should be avoided.
+    The other copies are waste.
+    Marking is complete or it fails. A tree that cannot be read stops it, since the chunks below it are unknown.
+    Memory is bounded. Chunks of files wait, each once and at most `WAITING_MAX`, to be looked up together, since one
+    pass through a segment for many chunks costs a twentieth of a search for each.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -20,7 +21,10 @@ _ROW_BITS = 32
 
 
 class Marks:
-    """Live rows of some index segments, and how much text is live in each pack. A bit a row; a few words a pack."""
+    """Live rows of some index segments, and the live text of each pack.
+
+    It takes a bit per row and a few words per pack.
+    """
 
     def __init__(
         self,
@@ -33,15 +37,15 @@ class Marks:
         self._avoided = avoided
         self._holders = holders
         self._waiting: dict[ChunkId, int] = {}
-        """Chunks to be looked up together, and the first place that was found for each: segment and row in one number."""
+        """Chunks to look up together, each with the first place found: segment and row in one number."""
         self.live_bytes: dict[PackId, int] = {}
-        """Text bytes that are live in each pack."""
+        """The bytes of live text in each pack."""
         self._live_rows: dict[PackId, int] = {}
         self.stand_ins: dict[PackId, set[PackId]] = {}
-        """For each pack with a chunk that is live in another pack: those others."""
+        """For each pack with a chunk that is live in another pack: those other packs."""
 
     def mark_trees(self, roots: Iterable[bytes], fetch: Callable[[ChunkId], bytes]) -> None:
-        """Everything below these trees; what was marked before is not entered again. KeyError for what no segment has."""
+        """Mark everything below these trees. Marked trees are not entered again. KeyError for a chunk in no segment."""
         stack = list(roots)
 
         def marking(chunk: ChunkId) -> bytes:
@@ -60,16 +64,16 @@ class Marks:
         self._look_up_waiting()
 
     def live_rows_of(self, pack: PackId) -> int:
-        """How many chunks are live in one pack."""
+        """Return how many chunks are live in one pack."""
         return self._live_rows.get(pack, 0)
 
     def live_rows(self, reader: SegmentReader) -> Iterator[bytes]:
-        """The rows of one segment that are live, in order."""
+        """Yield the live rows of one segment, in order."""
         bits = self._bits[self._readers.index(reader)]
         return (row for number, row in enumerate(reader.rows()) if bits[number >> 3] & 1 << (number & 7))
 
     def _mark(self, chunk: ChunkId) -> bool:
-        """Whether the chunk was not marked before."""
+        """Mark the chunk, and return whether it was not marked before."""
         places = [
             number << _ROW_BITS | row
             for number, reader in enumerate(self._readers)
@@ -101,7 +105,7 @@ class Marks:
             self._set(several.get(chunk) or (place,))
 
     def _set(self, places: Collection[int]) -> bool:
-        """Sets the bit of the best of the places of one chunk; whether it was not set."""
+        """Set the bit of the best of a chunk's places, and return whether it was not set."""
         place = next(iter(places)) if len(places) == 1 else max(places, key=self._rank)
         bits, row = self._bits[place >> _ROW_BITS], place & (1 << _ROW_BITS) - 1
         byte, bit = row >> 3, 1 << (row & 7)

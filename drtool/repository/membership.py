@@ -1,7 +1,7 @@
-"""Which targets there are, and how that may change: rows of the manifest in, rows out.
+"""The set of targets, and its changes, as functions from rows of the manifest to rows.
 
 Invariants
-    Nothing that is promised loses its place: targets that take new copies stay on as many sites as there are copies.
+    Promised copies keep their places: targets that accept new copies stay on as many sites as there are copies.
     A target that holds a voter's register stays.
 """
 
@@ -17,7 +17,7 @@ Rows = tuple[Target, ...]
 
 
 def row_named(rows: Sequence[Target], name: TargetName) -> Target:
-    """The target of that name; `UsageError` names those that are."""
+    """Return the target of that name. `UsageError` lists the existing ones."""
     for row in rows:
         if row.name == name:
             return row
@@ -26,20 +26,20 @@ def row_named(rows: Sequence[Target], name: TargetName) -> Target:
 
 
 def storing_row(rows: Sequence[Target], name: TargetName) -> Target:
-    """The same, of a target that copies can be put on."""
+    """Return the same, for a target that can hold copies."""
     row = row_named(rows, name)
     if row.votes_only:
         raise UsageError(f"{name} only votes: it holds no copies and has no part in the ring")
     if row.state == "lost":
         raise UsageError(
             f"{name} is lost: it was given up",
-            hint=f"drtool target remove {name} forgets it; target add takes its name",
+            hint=f"drtool target remove {name} forgets it, and target add can reuse its name",
         )
     return row
 
 
 def with_row(rows: Rows, row: Target) -> Rows:
-    """One target more, or in place of that of its name."""
+    """Return the rows with one added, or in place of the one of its name."""
     return (*(other for other in rows if other.name != row.name), row)
 
 
@@ -48,14 +48,14 @@ def reweighted(rows: Rows, name: TargetName, weight: int) -> Rows:
 
 
 def drained(rows: Rows, name: TargetName, copies: int) -> Rows:
-    """Nothing new goes there, and what it has is wanted elsewhere."""
+    """Return the rows with a draining target: it gets nothing new, and its objects are desired elsewhere."""
     after = with_row(rows, replace(storing_row(rows, name), state="draining"))
     _check_room(rows, after, name, copies)
     return after
 
 
 def without(rows: Rows, name: TargetName, copies: int) -> Rows:
-    """The target is not known any more. Whether anything is lost with it, the caller has looked at."""
+    """Return the rows without the target. The caller has checked whether anything is lost with it."""
     row = row_named(rows, name)
     after = tuple(other for other in rows if other.name != name)
     if row.state == "active" and not row.votes_only:
@@ -64,13 +64,13 @@ def without(rows: Rows, name: TargetName, copies: int) -> Rows:
 
 
 def check_register(config: Config, name: TargetName) -> None:
-    """`Refused` if a voter's register lies there."""
+    """Raise `Refused` if a voter's register is there."""
     site = next((voter.site for voter in config.voters if voter.target == name), None)
     if site is not None:
         raise Refused(
             f"{name} holds the register through which site {site} votes",
-            hint=f"take the vote first: drtool site remove {site}; "
-            f"or put another place in its stead: drtool site replace {site} NEW=URL",
+            hint=f"remove the vote first (drtool site remove {site}), "
+            f"or replace the site (drtool site replace {site} NEW=URL)",
         )
 
 
@@ -84,5 +84,5 @@ def _check_room(before: Rows, after: Rows, name: TargetName, copies: int) -> Non
 
 
 def _taking(rows: Rows) -> set[SiteName]:
-    """The sites on which something new can be put."""
+    """Return the sites on which new objects can be placed."""
     return {site_of(row.name) for row in rows if row.state == "active" and not row.votes_only}

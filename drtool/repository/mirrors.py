@@ -1,4 +1,4 @@
-"""The copies of the catalogue at targets that hold no register, in words: how old each is, and what is wrong with it."""
+"""Sentences about the copies of the catalogue at targets without a register: the age and the fault of each."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
 def age_words(made_ns: int, now_ns: int) -> str:
-    """Return how long ago something was: `3 hours ago`."""
+    """Return an age such as `3 hours ago`."""
     seconds = (now_ns - made_ns) // 10**9
     if seconds < 0:
         return "in the future, by this host's clock"
@@ -28,7 +28,7 @@ def age_words(made_ns: int, now_ns: int) -> str:
 
 
 def source_words(view: View) -> str:
-    """Return how old a tentative view may be that was read from a copy and not from a register; else an empty string."""
+    """Return the age of a tentative view that was read from a copy, not from a register, or else an empty string."""
     if view.mirror is None:
         return ""
     made_ns = max((change.time_ns for change in view.learned.head.recent), default=0)
@@ -39,12 +39,12 @@ def source_words(view: View) -> str:
 
 
 def faults_of(copies: Iterable[MirrorStatus]) -> Iterator[str]:
-    """Yield a sentence for each copy that is damaged, or newer than what the voters have."""
+    """Yield a sentence for each copy that is damaged, or newer than those of all voters."""
     for row in copies:
         if row.ahead:
             yield (
-                f"the copy of the catalogue at {row.target} has change {row.sequence}, which is newer than all that the voters"
-                " have: they went back in time, or the catalogue was recovered elsewhere; drtool manifest check looks closer"
+                f"the copy of the catalogue at {row.target} has change {row.sequence}, which is newer than those of all"
+                " voters: they went back in time, or the catalogue was recovered elsewhere (see drtool manifest check)"
             )
         elif row.reachable and (row.problem or row.missing):
             pages = "1 page is missing" if row.missing == 1 else f"{row.missing} pages are missing"
@@ -52,7 +52,7 @@ def faults_of(copies: Iterable[MirrorStatus]) -> Iterator[str]:
 
 
 def lags_of(copies: Iterable[MirrorStatus], now_ns: int) -> Iterator[str]:
-    """Yield a sentence for each copy that is sound and not current."""
+    """Yield a sentence for each copy that is sound but not current."""
     for row in copies:
         if not row.reachable or row.ahead or row.problem or row.missing or row.is_current:
             continue
@@ -60,9 +60,7 @@ def lags_of(copies: Iterable[MirrorStatus], now_ns: int) -> Iterator[str]:
             yield f"{row.target} has no copy of the catalogue yet: the next backup, or drtool repair, puts one there"
             continue
         behind = (
-            "of a past that was given up"
-            if row.lag is None
-            else f"{row.lag} change{'' if row.lag == 1 else 's'} behind"
+            "of an abandoned history" if row.lag is None else f"{row.lag} change{'' if row.lag == 1 else 's'} behind"
         )
         yield (
             f"the copy of the catalogue at {row.target} is {behind}, its newest change was made"
@@ -71,10 +69,10 @@ def lags_of(copies: Iterable[MirrorStatus], now_ns: int) -> Iterator[str]:
 
 
 def look_at_copies(repository: "Repository") -> list[MirrorStatus]:
-    """Return the state of each copy of the catalogue; where one seems newer than the view, after another look at the voters."""
+    """Return the state of each copy of the catalogue. If one seems newer, the voters are read again first."""
     copies = repository.manifest.mirrors(repository.view)
     if any(row.ahead for row in copies) and not repository.view.tentative:
-        with suppress(NoQuorum):  # then the copies are compared with what is known
+        with suppress(NoQuorum):  # then the copies are compared with the known view
             repository.adopt(repository.manifest.read())
         copies = repository.manifest.mirrors(repository.view)
     return copies

@@ -1,7 +1,7 @@
-"""Keeping movers away while a change is judged that takes a target with copies out of the ring.
+"""Exclusion of movers while a change is judged that removes a target with copies from the ring.
 
-A mover takes a copy away because it has read the others. So no target goes between a look at the copies and what is decided by it
-unless the mover session is held meanwhile.
+A mover removes a copy because it has read the others. So no target may go between an inspection of the copies and the
+decision based on it, unless the mover session is held meanwhile.
 """
 
 import time
@@ -23,9 +23,9 @@ POLL_S = 0.5
 
 @contextmanager
 def movers_away(repository: "Repository") -> Iterator["WriterSession"]:
-    """Hold the mover session; `Rejected`, with who has it and the way out, if another mover keeps it for long.
+    """Hold the mover session. `Rejected`, with its owner and the way out, if another mover keeps it for long.
 
-    Left without the change that it is held for, the session ends here.
+    If the caller leaves without the change that it is held for, the session ends here.
     """
     with closing(repository.writer()) as writer:
         session = _begin(repository, writer)
@@ -48,7 +48,7 @@ def _begin(repository: "Repository", writer: "Writer") -> "WriterSession":
 
 
 def explained(error: Rejected, repository: "Repository") -> Rejected:
-    """Return the error with the mover that is in the way, if it is one, and what to do about it."""
+    """Return the error with the mover that is in the way, if there is one, and what to do about it."""
     mover = open_mover(repository)
     if error.reason != "mover-open" or mover is None:
         return error

@@ -1,10 +1,11 @@
-"""Bringing what is stored to where the ring wants it: looked at, object after object, under the mover's rules.
+"""Bringing the stored objects to where the ring places them: inspection, then object after object, under the mover's
+rules.
 
-What `repair` and `rebalance` share.
+Shared by `repair` and `rebalance`.
 
 Invariants
-    Additions need no permission. Removals are `surplus`'s.
-    What prune is removing is neither copied nor counted.
+    Additions need no permission. Removals are the task of `surplus`.
+    Objects that prune is removing are neither copied nor counted.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class Look(Struct, frozen=True):
-    """What should exist, what the targets list, and which of it is known to be damaged: targets by object.
+    """The expected objects, the listings, and the targets with known damaged copies of each object.
 
-    `given_up`: what lost targets list that still answer. `suspects`: the copies that were known as damaged before; they were
-    read again.
+    `given_up`: the listings of lost targets that still answer. `suspects`: the copies that were known as damaged before
+    and were read again.
     """
 
     wanted: list[Expected]
@@ -42,11 +43,11 @@ class Look(Struct, frozen=True):
     given_up: Inventory = Inventory({}, {})
     suspects: frozenset[Copy] = frozenset()
     judged: int = -1
-    """The change of the manifest that was the newest when all this was looked at."""
+    """The newest change of the manifest at the time of the inspection."""
 
 
 def name_copies(outcomes: Iterable[Outcome], emit: Emit) -> None:
-    """Emit the copies that would be made, replaced and taken away, one event for each object and kind of change."""
+    """Emit the copies that would be made, replaced and removed, one event for each object and kind of change."""
     for outcome in outcomes:
         surplus = () if outcome.lost else outcome.job.surplus
         for change, targets in (("copied", outcome.copied), ("rebuilt", outcome.rebuilt), ("removed", surplus)):
@@ -59,7 +60,7 @@ def name_copies(outcomes: Iterable[Outcome], emit: Emit) -> None:
 def look(
     repository: "Repository", emit: Emit, placement: Placement, *, workers: int = 1, read_all: bool = False
 ) -> Look:
-    """Lists every target; reads copies that were found damaged before, or all."""
+    """List every target, and read the copies that were found damaged before, or all."""
     emit(Stage(name="listing"))
     for segment, why in repository.load_index().items():
         emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
@@ -95,8 +96,9 @@ def _not_whole(
     workers: int,
     emit: Emit,
 ) -> Iterator[Copy]:
-    """Those that are not what their names promise; all of them are read. What a server does not give now is not known to be so,
-    unless it was found before.
+    """Yield the copies whose content does not match their name, after reading all.
+
+    A copy that a server does not return now counts only if it was found bad before.
     """
     emit(Stage(name="reading"))
     sizes = [inventory.objects[target][name] for target, name in copies]
@@ -121,10 +123,10 @@ def jobs_of(
     leave_to_absent: bool = False,
     arriving: Collection[TargetName] = (),
 ) -> list[Job]:
-    """The work on every object, in the order of the catalogue.
+    """Return the work on every object, in the order of the catalogue.
 
-    `leave_to_absent`: what a target that cannot be listed may have is not made a second time. `arriving` targets are taken
-    to be there, though they are not yet.
+    `leave_to_absent`: do not make copies a second time that an unlisted target may have. `arriving` targets count as
+    reachable, though they are not yet.
     """
     copies = repository.view.state.policy.copies
     absent = seen.inventory.unlisted if leave_to_absent else {}
@@ -145,18 +147,22 @@ def jobs_of(
 
 
 def check_limits(jobs: Iterable[Job], max_objects: int | None, max_bytes: int | None) -> None:
-    """`Refused` if the work is more than is allowed: so many objects touched, so many bytes written."""
+    """Raise `Refused` if the work exceeds the allowed number of objects to touch or bytes to write."""
     due = [job for job in jobs if job.readable and not job.idle]
     written_bytes = sum(job.expected.size_bytes * (len(job.write) + len(job.bad)) for job in due)
-    hint = "look at it with --dry-run; then allow more, or leave the limit out"
+    hint = "check it with --dry-run, then raise or omit the limit"
     if max_objects is not None and len(due) > max_objects:
-        raise Refused(f"{len(due)} objects would be touched, and {max_objects} are allowed; nothing was", hint=hint)
+        raise Refused(
+            f"{len(due)} objects would be touched, but only {max_objects} are allowed, so nothing was done", hint=hint
+        )
     if max_bytes is not None and written_bytes > max_bytes:
-        raise Refused(f"{written_bytes} bytes would be written, and {max_bytes} are allowed; none were", hint=hint)
+        raise Refused(
+            f"{written_bytes} bytes would be written, but only {max_bytes} are allowed, so nothing was done", hint=hint
+        )
 
 
 class Mover:
-    """Carries out jobs that were planned for `ring`, and counts them all as one piece of work."""
+    """Carries out jobs that were planned for `ring`, and reports their total progress."""
 
     def __init__(self, repository: "Repository", ring: Ring, total_bytes: int, workers: int, emit: Emit) -> None:
         self._repository, self._workers, self._emit = repository, workers, emit
@@ -166,7 +172,7 @@ class Mover:
         self._surplus = Surplus(repository, ring, workers, emit)
 
     def carry_out(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """All jobs, a few at a time; memory stays at a few objects."""
+        """Carry out all jobs, a few at a time, so that memory stays at a few objects."""
         targets = self._repository.targets
         self._repository.prepare_to_write()
         outcomes: list[Outcome] = []
@@ -177,9 +183,7 @@ class Mover:
                 self._done_bytes += outcome.job.expected.size_bytes
                 self._emit(Progress(processed_bytes=self._done_bytes, total_bytes=self._total_bytes))
         finally:
-            threads.shutdown(
-                cancel_futures=True
-            )  # an interruption waits for what is being copied, not for all the rest
+            threads.shutdown(cancel_futures=True)  # an interruption waits only for the objects being copied
         for target, reason in targets.failures.items():
             if targets.reachable(target) and target not in self._told:
                 self._told.add(target)
@@ -187,12 +191,12 @@ class Mover:
         return outcomes
 
     def take_surplus(self, outcomes: Iterable[Outcome]) -> Taken:
-        """Delete copies that are one too many, under the mover session."""
+        """Delete surplus copies, under the mover session."""
         return self._surplus.take(outcomes)
 
 
 def note_damage(repository: "Repository", seen: Look, outcomes: Sequence[Outcome], emit: Emit) -> None:
-    """Record which packs and index segments are damaged still, and which are whole again or gone from where they were."""
+    """Record which packs and index segments are still damaged, and which are whole again or gone from their place."""
     known: set[Copy] = {(target, name) for name, targets in seen.bad.items() for target in targets}
     known |= {(target, o.job.expected.name) for o in outcomes for target in o.found_bad}
     mended = {(target, o.job.expected.name) for o in outcomes for target in (*o.rebuilt, *o.copied)}
@@ -200,11 +204,11 @@ def note_damage(repository: "Repository", seen: Look, outcomes: Sequence[Outcome
     before = {copy for copy in seen.suspects if copy[0] in listed and not is_catalogue(copy[1])}
     untold = repository.findings.update(known - mended, before, judged=seen.judged, read_whole=listed.keys())
     if untold:
-        emit(Warned(message=f"what was found damaged, or whole again, is not recorded for other hosts yet: {untold}"))
+        emit(Warned(message=f"the findings are not recorded for other hosts yet: {untold}"))
 
 
 def amount(rows: Iterable[tuple[Job, int]]) -> Amount:
-    """Copies, so many of each job's object."""
+    """Return the total amount of so many copies of each job's object."""
     together = Amount()
     for job, count in rows:
         together += Amount(count, count * job.expected.size_bytes)

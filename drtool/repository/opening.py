@@ -1,12 +1,12 @@
-"""Opening a repository from what this host's configuration says, and what the manifest adds to it.
+"""Opening a repository from this host's configuration, and what the manifest adds to it.
 
 Invariants
-    A target is used only if its marker names this repository and this target, and was written with its key; or if it is
-    recognised by what lies there (recognition).
-    A register that the configuration does not name is looked for where the manifest says, before a quorum is given up.
-    Nothing is read without a quorum unless the caller asked for that, and then it is said how tentative it is.
-    Where servers that this host reached before do not answer and there is no quorum without them, opening waits: for one that
-    says that it is busy as long as for any outage, for one that cannot be reached `UNREACHABLE_S` at most.
+    A target is used only if its marker was written with this repository's key for this repository and target, or if it
+    is recognised by its contents (`recognition`).
+    Registers outside the configuration are looked for where the manifest names them, before a quorum is given up.
+    Nothing is read without a quorum unless the caller requests it. Then its tentative state is reported.
+    If servers that this host reached before do not answer and there is no quorum without them, opening waits: for a
+    busy one as long as for any outage, for an unreachable one `UNREACHABLE_S` at most.
 """
 
 from collections import Counter
@@ -46,13 +46,15 @@ from drtool.stores.patience import Patience, waiting_words
 
 ANY_SITE = "any"
 UNREACHABLE_S = 45.0
-"""A server that restarts is back by then. One that is gone should not keep a command from saying so."""
-KEPT_UNREAD = "no target gave a key slot for this password, and not all could be read; the copy on this host was used"
-KEPT = "no target has a sound key slot for this password; this host has a copy: drtool repair puts it back"
+"""A server that restarts is back by then. One that is gone should not delay the error for longer."""
+KEPT_UNREAD = (
+    "no target returned a key slot for this password, but not all could be read, so the copy on this host was used"
+)
+KEPT = "no target has a valid key slot for this password, but this host has a copy: drtool repair restores it"
 
 
 class _Parts(Struct, frozen=True):
-    """What opening works with; `known`: the targets as this host last saw them."""
+    """The parts of an opening. `known`: the targets as this host last saw them."""
 
     spec: RepositorySpec
     targets: Targets
@@ -60,11 +62,11 @@ class _Parts(Struct, frozen=True):
     manifest: Manifest
     known: Known | None
     recalled: list[TargetName] = []
-    """The targets that were reached only because this host knows them from before."""
+    """The targets that were reached only because this host recorded them earlier."""
 
 
 def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
-    """Reaches the targets, unlocks the keys, reads the manifest."""
+    """Reach the targets, unlock the keys, read the manifest."""
     emit(Stage(name="opening"))
     overlays = Overlays(spec.faults_dir or spec.state_dir)
     for line in warnings(overlays.sweep()) if not spec.read_only else ():
@@ -92,7 +94,7 @@ def open_repository(spec: RepositorySpec, emit: Emit) -> Repository:
 def _targets(spec: RepositorySpec, overlays: Overlays, emit: Emit) -> Targets:
     targets = Targets(
         {target.name: target for target in spec.targets},
-        *([open_read_only] if spec.read_only else []),  # else as targets are opened everywhere
+        *([open_read_only] if spec.read_only else []),  # otherwise the default way of opening
         rates=spec.rates,
         patience_s=spec.patience_s,
         rehearsals=Rehearsals(spec.cache_dir / "openings"),
@@ -103,7 +105,9 @@ def _targets(spec: RepositorySpec, overlays: Overlays, emit: Emit) -> Targets:
 
 
 def _may_pass(spec: RepositorySpec, targets: Targets, patience: Patience) -> bool:
-    """Return whether opening again may help: servers did not answer that this host reached at these places before."""
+    """Return whether opening again may help, because servers do not answer that this host reached at these places
+    before.
+    """
     if spec.manifest_from or not targets.unanswered or not spec.patience_s:
         return False
     if not patience.may_wait(_limit_s(spec, targets) / spec.patience_s):
@@ -168,7 +172,7 @@ def _opened(spec: RepositorySpec, targets: Targets, emit: Emit) -> Repository:
 
 
 class _VoterOutage:
-    """Waiting for voters on servers, where the manifest has no quorum without them."""
+    """Waits for voters on servers if the manifest has no quorum without them."""
 
     def __init__(self, targets: Targets) -> None:
         self._targets = targets
@@ -202,9 +206,10 @@ def _state_dir(spec: RepositorySpec, repository_id: RepositoryId) -> Path:
 
 
 def _told_apart(parts: _Parts, twins: Sequence[Twin], view: View, emit: Emit) -> DrtoolError | None:
-    """`Refused`, since a target exists twice; one who says which copy goes on, or only looks, gets the catalogue's copy.
+    """Return `Refused`, since a target exists twice. A caller that selects a copy, or only reads, gets the catalogue's
+    copy.
 
-    One who reads what single sites know reads the configured copy.
+    A caller that reads the data of single sites gets the configured copy.
     """
     error, spec, targets = refusal(twins), parts.spec, parts.targets
     if not (spec.declares or spec.anyhow or view.tentative):
@@ -219,7 +224,7 @@ def _told_apart(parts: _Parts, twins: Sequence[Twin], view: View, emit: Emit) ->
 
 
 def _told(spec: RepositorySpec, emit: Emit) -> Callable[[Note], None]:
-    """Where the manifest's notes go: warnings to the user, the rest to whoever traces it."""
+    """Return the receiver of the manifest's notes: warnings go to the user, the rest to the trace."""
 
     def tell(note: Note) -> None:
         if note.phase == "warning":
@@ -231,18 +236,23 @@ def _told(spec: RepositorySpec, emit: Emit) -> Callable[[Note], None]:
 
 
 def _use_key_in_force(keyring: Keyring, view: View, emit: Emit) -> None:
-    """An old key slot opens what is older than a rotation: enough for a last resort, and for nothing else."""
+    """Seal under the current key.
+
+    A key slot from before a rotation only opens older data, which suffices as a last resort.
+    """
     try:
         keyring.seal_under(view.state.keys.generation)
     except KeyMissing as error:
         if not view.tentative:
             raise
-        emit(Warned(message=f"what is newer than the last rotation of keys does not open: {error.message}"))
+        emit(Warned(message=f"data newer than the last key rotation does not open: {error.message}"))
 
 
 def _unlocked(targets: Targets, repository: RepositoryId, spec: RepositorySpec, emit: Emit) -> Keyring:
-    """Open a key slot. Where no target that the configuration leads to has one, look at the others that this host knows, then
-    at places without a sound marker.
+    """Open a key slot.
+
+    If no configured target has one, try the other targets that this host has recorded, and then places without a valid
+    marker.
     """
     known = recall(spec.state_dir, repository)
     try:
@@ -269,7 +279,7 @@ def _unlock(targets: Targets, repository: RepositoryId, spec: RepositorySpec, em
 
 
 def _recalled(targets: Targets, spec: RepositorySpec, emit: Emit) -> RepositoryId:
-    """Return the repository that this host reached at the configured places before, through a target that it knows besides."""
+    """Return the repository that this host reached at the configured places before, through another recorded target."""
     known = repository_at(spec.state_dir, spec.targets)
     reached = reach_known(spec, targets, known) if known is not None else []
     if known is None or not reached:
@@ -279,9 +289,9 @@ def _recalled(targets: Targets, spec: RepositorySpec, emit: Emit) -> RepositoryI
 
 
 def _repository_of(targets: Targets) -> RepositoryId | None:
-    """Return the repository that most of the configured places are of; None if none is reached.
+    """Return the repository of most of the configured places, or None if none is reached.
 
-    Where markers do not say it, key slots do. UsageError where several repositories are, each at as many places.
+    Where markers do not name it, key slots do. UsageError if several repositories have equally many places.
     """
     found = Counter(marker.repository_id for marker in targets.markers.values())
     if found:
@@ -312,14 +322,17 @@ def _ambiguous(targets: Targets) -> UsageError:
 
 
 def _hint_for_nothing(spec: RepositorySpec) -> str:
-    """A host that opened these places before is one whose disks are not mounted; another one may never have had any."""
+    """Return the hint.
+
+    On a host that opened these places before, the disks may not be mounted. Another may never have had any.
+    """
     if any((spec.state_dir / "repositories").glob("*")):
-        return "mount the disks that the configuration's `sites` name, or correct their URLs; this host has seen a repository"
-    return "mount them, or correct the configuration's `sites`; `drtool init` founds a repository where there is none"
+        return "mount the disks of the configuration's `sites`, or correct their URLs (this host has opened a repository before)"
+    return "mount them, or correct the configuration's `sites` (`drtool init` creates a new repository)"
 
 
 def _view(parts: _Parts, emit: Emit) -> tuple[View, DrtoolError | None]:
-    """The view to work with; and, if the caller takes what there is, why it is not certain."""
+    """Return the view to work with, and why it is not certain if the caller accepts that."""
     spec = parts.spec
     if spec.manifest_from:
         return _offline(parts, spec.manifest_from, emit), None
@@ -330,11 +343,11 @@ def _view(parts: _Parts, emit: Emit) -> tuple[View, DrtoolError | None]:
             return _anyhow(parts, error, emit), error
         if isinstance(error, Forked):
             raise
-        raise NoQuorum(error.message, hint=f"to read what single sites know: {spec.reading}") from None
+        raise NoQuorum(error.message, hint=f"to read the data of single sites: {spec.reading}") from None
 
 
 def _anyhow(parts: _Parts, error: DrtoolError, emit: Emit) -> View:
-    """What any site knows; of a manifest that was recovered twice, the line of the first site that answers. `error` if none."""
+    """Return the view of any site. For a manifest that was recovered twice, it is that of the first site that answers."""
     for asked in (ANY_SITE, *parts.targets.sites()):
         with suppress(NoQuorum, Forked):
             return _offline(parts, (asked,), emit)
@@ -342,7 +355,7 @@ def _anyhow(parts: _Parts, error: DrtoolError, emit: Emit) -> View:
 
 
 def _certain(parts: _Parts) -> View:
-    """What a quorum confirms; voters that only the manifest names are looked for before there is none."""
+    """Return the view that a quorum confirms, after looking for voters that only the manifest names if there is none."""
     try:
         view = parts.manifest.read()
     except (NoQuorum, NoRepository):
@@ -354,7 +367,7 @@ def _certain(parts: _Parts) -> View:
 
 
 def _learn_more(parts: _Parts) -> bool:
-    """Whether what any site says, or what this host knows, led to a site that was not reached so far."""
+    """Return whether the data of any site, or of this host, led to a site that was not reached before."""
     gained = reach_known(parts.spec, parts.targets, parts.known) if parts.known is not None else []
     parts.recalled.extend(gained)
     keep_recognised(parts.targets, parts.keyring)
@@ -368,15 +381,15 @@ def _learn_more(parts: _Parts) -> bool:
 
 
 def _offline(parts: _Parts, asked: tuple[str, ...], emit: Emit) -> View:
-    """The newest head at the sites that were asked for."""
+    """Return the newest head at the requested sites."""
     if ANY_SITE in asked or not set(asked) <= set(parts.targets.sites()):
         _learn_more(parts)
     unknown = sorted(set(asked) - {ANY_SITE, *parts.targets.sites()})
     if unknown:
         names = ", ".join(parts.targets.sites())
         raise UsageError(
-            f"--manifest-from {unknown[0]}: there is no such site",
-            hint=f"there are {names}; or any, for whoever answers",
+            f"--manifest-from {unknown[0]}: no such site",
+            hint=f"there are {names}, or any, for the first that answer",
         )
     sites = parts.targets.sites() if ANY_SITE in asked else [SiteName(site) for site in dict.fromkeys(asked)]
     view = _newest(parts, sites, emit)
@@ -385,34 +398,34 @@ def _offline(parts: _Parts, asked: tuple[str, ...], emit: Emit) -> View:
 
 
 def _newest(parts: _Parts, sites: list[SiteName], emit: Emit) -> View:
-    """The newest authentic head at these sites; what each of them had is told."""
+    """Return the newest authentic head at these sites, and report which change each of them has."""
     try:
         view = parts.manifest.read_offline(*sites)
     except NoQuorum as error:
-        others = "; `--manifest-from any` asks every site" if len(sites) < len(parts.targets.sites()) else ""
+        others = " (`--manifest-from any` asks every site)" if len(sites) < len(parts.targets.sites()) else ""
         raise NoQuorum(error.message, hint=f"bring one of them back{others}") from None
     for site in sites:
         if site not in view.found:
             why = parts.targets.reason_for(site) or "it holds no authentic head"
-            emit(Warned(message=f"site {site} has no manifest to give: {why}"))
+            emit(Warned(message=f"site {site} has no manifest: {why}"))
     emit(Warned(message=tentative_words(view)))
     return view
 
 
 def tentative_words(view: View) -> str:
-    """How much of a view that no quorum confirmed is certain."""
+    """Return how much of a view that no quorum confirmed is certain."""
     by_site = ", ".join(f"{site} has change {sequence}" for site, sequence in sorted(view.found.items()))
     if not view.confirmed_sequence:
         certain = "this host never saw any of it confirmed"
     elif view.sequence > view.confirmed_sequence:
         certain = f"this host saw change {view.confirmed_sequence} confirmed, and nothing later"
     else:
-        certain = f"this host saw change {view.confirmed_sequence} confirmed; there may be newer ones elsewhere"
+        certain = f"this host saw change {view.confirmed_sequence} confirmed, and there may be newer ones elsewhere"
     return f"reading without a quorum, so this is tentative: change {view.sequence} ({by_site}); {certain}{source_words(view)}"
 
 
 def _reach(parts: _Parts, rows: Iterable[Target]) -> bool:
-    """Makes what `reach_more` gains known to the manifest; whether it gained anything."""
+    """Add the sites that `reach_more` gains to the manifest, and return whether it gained any."""
     gained = reach_more(parts.spec, parts.targets, parts.keyring, list(rows), parts.known)
     for site, register in gained.items():
         parts.manifest.add_site(site, register)

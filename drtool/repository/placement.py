@@ -1,7 +1,7 @@
-"""Where a pack goes when some targets cannot take it, and where to look for it: pure walks along the ring's preference.
+"""The places of a pack if some targets cannot accept it, and the search order: pure walks along the ring's preference.
 
 Invariants
-    Copies lie on distinct sites. A write walks on past targets that failed until enough sites hold it, or none is left.
+    Copies are on distinct sites. A write skips failed targets until enough sites hold the pack, or none is left.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ def next_targets(
     wanted_sites: int,
     writable: Callable[[TargetName], bool],
 ) -> list[TargetName]:
-    """The targets to write now, so that with `holders` (written or under way) `wanted_sites` distinct sites hold it."""
+    """Return the targets to write now, so that with `holders` (written or in progress) `wanted_sites` sites hold it."""
     sites: set[SiteName] = {site_of(name) for name in holders}
     chosen = []
     for name in preference:
@@ -37,7 +37,7 @@ def reading_order(
     reachable: Callable[[TargetName], bool],
     sites: Collection[SiteName] | None,
 ) -> Iterator[TargetName]:
-    """Where to look for an object, best first: the hint, then the ring's order; only `sites`, if given."""
+    """Yield where to look for an object, best first: the hint, then the ring's order. Only `sites`, if given."""
     seen: set[TargetName] = set()
     for name in (*hint, *preference):
         if name not in seen and reachable(name) and (sites is None or site_of(name) in sites):

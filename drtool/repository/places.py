@@ -1,8 +1,8 @@
-"""What a target's URL leads to: the one module that knows every kind of place.
+"""The store behind a target's URL. This is the only module with all kinds of places.
 
 Invariants
-    Opening creates nothing. Nobody waits longer than `OPEN_TIMEOUT_S` for a place that hangs.
-    "There is nothing" is said only where the place itself answered so.
+    Opening creates nothing. No caller waits longer than `OPEN_TIMEOUT_S` for a place that hangs.
+    A place is reported absent only if the place itself answered so.
 """
 
 from collections.abc import Callable
@@ -16,23 +16,23 @@ from drtool.repository.spec import TargetSpec, local_path
 from drtool.stores import Errand, LocalStore, Medium, ReadOnlyStore, VoterStore, VoteVerdict
 
 OPEN_TIMEOUT_S = 12.0
-"""Disks that sleep take up to ten seconds to spin up."""
+"""Sleeping disks take up to ten seconds to spin up."""
 
 EMPTY_PLACE = "name an empty place: a new directory, or another prefix of the bucket"
 
 
 def is_directory(url: str) -> bool:
-    """Whether the place is a directory of one host."""
+    """Return whether the place is a directory of one host."""
     return _scheme(url) == "file"
 
 
 def full_url(url: str) -> str:
-    """With its scheme, where it is a plain path."""
+    """Return the URL with its scheme, also for a plain path."""
     return FILE_SCHEME + str(local_path(url)) if is_directory(url) else url
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether one place lies inside the other, or is the same."""
+    """Return whether one place is inside the other, or is the same."""
     if _scheme(one) != _scheme(other):
         return False
     if is_directory(one):
@@ -47,23 +47,23 @@ def _inside(one: Path, other: Path) -> bool:
 
 
 def open_store(spec: TargetSpec) -> Medium:
-    """The store behind a target's URL; TargetOffline if it is not there. Of a bucket, only the first call tells."""
+    """Return the store behind a target's URL. TargetOffline if it is absent. A bucket is checked at its first call."""
     return _bucket(spec, ask=False) if _scheme(spec.url) == "s3" else _opener(spec, create=False)()
 
 
 def open_read_only(spec: TargetSpec) -> VoterStore:
-    """The same, for a dry run: a write raises."""
+    """Return the same for a dry run, in which a write raises."""
     return ReadOnlyStore(open_store(spec))
 
 
 def open_in_time(spec: TargetSpec, *, create: bool = False, overlays: Overlays = NO_OVERLAYS) -> Medium:
-    """The same, for places that are opened outside of `Targets`; `create` makes the place if it is not there yet."""
+    """Return the same for places opened outside of `Targets`. `create` makes the place if it does not exist yet."""
     opener = _opener(spec, create=create)
     return Errand(lambda: overlays.opened_place(spec, lambda _spec: opener())).result(OPEN_TIMEOUT_S, spec.url)
 
 
 def open_if_there(spec: TargetSpec, overlays: Overlays = NO_OVERLAYS) -> Medium | None:
-    """None if the place answers that there is nothing yet."""
+    """Return the store, or None if the place answers that it does not exist yet."""
     try:
         return open_in_time(spec, overlays=overlays)
     except TargetOffline as error:
@@ -73,12 +73,12 @@ def open_if_there(spec: TargetSpec, overlays: Overlays = NO_OVERLAYS) -> Medium 
 
 
 def is_absent(error: TargetOffline) -> bool:
-    """Whether a place was not found, rather than not reached."""
+    """Return whether a place was not found, rather than not reached."""
     return isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
 
 
 def vote_verdict(spec: TargetSpec) -> VoteVerdict:
-    """Whether a register may lie at a place; of a directory that is yet to be made, where it would be made."""
+    """Return whether a register may be at a place. A directory that does not exist yet is judged by its nearest parent."""
     store = _nearest(spec)
     try:
         return store.vote_verdict()
@@ -91,7 +91,7 @@ def _nearest(spec: TargetSpec) -> Medium:
     if store is not None:
         return store
     if not is_directory(spec.url):
-        return open_in_time(spec, create=True)  # what a server can do is learnt by trying, in the place itself
+        return open_in_time(spec, create=True)  # a server's abilities are tested in the place itself
     place = local_path(spec.url).parent
     while not place.exists():
         place = place.parent

@@ -1,9 +1,10 @@
-"""A process of this machine, named by boot, pid namespace, pid and start time, so that no other is taken for it.
+"""A process of this machine, identified by boot, pid namespace, pid and start time, so that no other is mistaken for
+it.
 
 Invariants
-    Gone is only said with proof: the same machine, and another boot, or the same pid namespace without that pid and start time.
-    A process that this user may not see (`hidepid`) is not taken for gone.
-    Nothing here depends on the wall clock. Time is counted since the boot, sleep included.
+    A process is reported gone only with proof: the same machine, and another boot, or the same pid namespace without
+    that pid and start time. A process that is hidden from this user (`hidepid`) is not reported gone.
+    Nothing depends on the wall clock. Time is counted since the boot, including sleep.
 """
 
 import os
@@ -14,10 +15,10 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 Standing: TypeAlias = Literal["alive", "gone", "elsewhere", "unknown"]
-"""alive, gone: proven, on this machine; elsewhere: another machine's; unknown: it cannot be told from here."""
+"""alive, gone: proven, on this machine. elsewhere: on another machine. unknown: cannot be determined from here."""
 
 STILL_S = 1.0
-"""A pause longer than this counts as standing still. No other process takes over in less."""
+"""A longer pause counts as standing still. No other process takes over in less."""
 _JITTER_S = 0.5
 _DEAD = (b"Z", b"X")
 _FIRST_TIME_NAMESPACE = "time:[4026531834]"
@@ -25,7 +26,7 @@ _FIRST_TIME_NAMESPACE = "time:[4026531834]"
 
 
 class ProcessMark(Struct, frozen=True, kw_only=True):
-    """One process, as a file can name it. Empty ids: the system does not tell them."""
+    """One process as recorded in a file. Empty ids: the system does not provide them."""
 
     machine_id: str
     boot_id: str
@@ -35,7 +36,7 @@ class ProcessMark(Struct, frozen=True, kw_only=True):
     """Clock ticks since boot."""
 
     def standing(self) -> Standing:
-        """What this process can tell of that one."""
+        """Return what is certain about that process, as seen from this one."""
         if self.machine_id != machine_id():
             return "elsewhere"
         if not self.boot_id or not boot_id():
@@ -48,7 +49,7 @@ class ProcessMark(Struct, frozen=True, kw_only=True):
 
 
 def this_process() -> ProcessMark:
-    """The process that calls."""
+    """Return the calling process."""
     pid = os.getpid()
     return ProcessMark(
         machine_id=machine_id(),
@@ -60,7 +61,7 @@ def this_process() -> ProcessMark:
 
 
 def boot_time_s() -> float:
-    """Seconds since this machine was started, also those in which it slept; nobody can set it."""
+    """Return the seconds since this machine was started, including sleep. This clock cannot be set."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
@@ -74,9 +75,9 @@ def boot_id() -> str:
 
 
 def pid_namespace() -> str:
-    """Return which numbering of processes this one is in, or "" where that cannot be learned.
+    """Return the pid namespace of this process, or an empty string if it cannot be determined.
 
-    In a time namespace of its own, start times are counted from another moment, so its id is part of the answer.
+    In a separate time namespace, start times are counted from another moment, so its id is part of the answer.
     """
     try:
         name, clock = os.readlink("/proc/self/ns/pid"), _time_namespace()
@@ -88,12 +89,12 @@ def pid_namespace() -> str:
 def _time_namespace() -> str:
     try:
         return os.readlink("/proc/self/ns/time")
-    except FileNotFoundError:  # a kernel before 5.6 has only one
+    except FileNotFoundError:  # kernels before 5.6 have only one
         return _FIRST_TIME_NAMESPACE
 
 
 def start_time(pid: int) -> int | None:
-    """Return the clock ticks since boot at which a process started, or None for a zombie or a process that is not visible."""
+    """Return the start of a process in clock ticks since boot, or None for a zombie or an invisible process."""
     fields = _stat(pid)
     return None if fields is None or fields[0] in _DEAD else int(fields[19])
 
@@ -113,7 +114,7 @@ def life_of(pid: int, started: int) -> Literal["alive", "gone", "unknown"]:
 
 
 def _life_unseen(pid: int) -> Literal["gone", "unknown"]:
-    """Return whether a process without an entry in /proc is gone: the entry may only be hidden from this user."""
+    """Return whether a process without an entry in /proc is gone. The entry may only be hidden from this user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -132,24 +133,26 @@ def _stat(pid: int) -> list[bytes] | None:
 
 
 class ClockWatch:
-    """Tells whether this process or its machine stood still since the last look: SIGSTOP, suspend, a restored VM snapshot.
+    """Detects whether this process or its machine stood still since the last look: SIGSTOP, suspend, a restored VM
+    snapshot.
 
-    A process cannot see that it was stopped, but the clocks disagree afterwards: the boot clock went on while this process
-    did nothing, it counted a sleep that the monotonic clock left out, or the wall clock was corrected after a restore.
+    A process cannot see that it was stopped, but the clocks disagree afterwards: the boot clock went on while this
+    process did nothing, it counted a sleep that the monotonic clock left out, or the wall clock was corrected after a
+    restore.
     """
 
     def __init__(self) -> None:
         self._before = _clocks()
 
     def stood_still(self) -> bool:
-        """Return whether the time since the last look is not accounted for, and begin the next interval."""
+        """Return whether the time since the last look is unaccounted for, and begin the next interval."""
         before, self._before = self._before, _clocks()
         elapsed, slept, corrected = (now - then for now, then in zip(self._before, before, strict=True))
         return not 0 <= elapsed <= STILL_S or abs(slept) > _JITTER_S or abs(corrected) > STILL_S
 
 
 def _clocks() -> tuple[float, float, float]:
-    """Return the boot clock, what it counted of sleep, and how far the wall clock is ahead of it."""
+    """Return the boot clock, the sleep that it counted, and how far the wall clock is ahead of it."""
     boot_s = boot_time_s()
     return boot_s, boot_s - time.monotonic(), time.time() - boot_s
 

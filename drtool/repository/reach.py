@@ -1,4 +1,4 @@
-"""What a snapshot needs: every pack that its trees, lists and files lie in."""
+"""The data that a snapshot needs: every pack of its trees, lists and files."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 def needed_packs(
     repository: "Repository", roots: Iterable[bytes], unreadable: Callable[[DrtoolError], None] | None = None
 ) -> set[PackId]:
-    """The packs of everything below these trees. A tree or list that cannot be read is told to `unreadable`, and its own
-    pack is needed all the same; DrtoolError if nobody wants to know."""
+    """Return the packs of everything below these trees.
+
+    An unreadable tree or list is reported to `unreadable`, and its own pack still counts as needed. DrtoolError if it
+    is None.
+    """
     packs: set[PackId] = set()
     for chunk in needed_chunks(repository, roots, unreadable):
         location = repository.index.locate(chunk)
@@ -30,9 +33,9 @@ def needed_chunks(
     unreadable: Callable[[DrtoolError], None] | None = None,
     read: Fetch | None = None,
 ) -> Iterator[ChunkId]:
-    """Every chunk below, some of them several times; a tree met before is not entered again. Errors as in `needed_packs`.
+    """Yield every chunk below, some several times. A tree met before is not entered again. Errors as in `needed_packs`.
 
-    `read` gets the trees; without it, the sites are asked.
+    `read` returns the trees. By default they come from the sites.
     """
     seen: set[bytes] = set()
     stack = list(roots)

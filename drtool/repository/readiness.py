@@ -1,9 +1,11 @@
-"""Whether the next backup can be stored: each target takes a small object, each voter takes its own record once more.
+"""The test whether the next backup can be stored: each target stores a small object, each voter its own record once
+more.
 
 Invariants
-    All targets and voters are tried at once. None is waited for longer than `TRIAL_TIMEOUT_S`.
-    A trial leaves nothing behind but the directory `probe`; on a medium that deletes nothing, one small object in it.
-    A trial changes no record of a voter. A repository that was opened read-only, or from single sites, is not tried.
+    All targets and voters are tested concurrently. None is waited for longer than `TRIAL_TIMEOUT_S`.
+    A test leaves nothing behind except the directory `probe`, and on a medium that cannot delete, one small object in
+    it.
+    A test changes no record of a voter. A repository that was opened read-only, or from single sites, is not tested.
 """
 
 import time
@@ -24,7 +26,7 @@ from drtool.stores.names import PROBE_DIRECTORY
 from drtool.stores.scratch import new_label
 
 TRIAL_TIMEOUT_S = 30.0
-"""Above the 20 s after which a single call counts as hung, so that the target's own reason is heard first."""
+"""Longer than the 20 s after which a single call counts as hung, so that the target's own reason is reported first."""
 AMPLE_BYTES = 64 << 20
 TRIAL = b"drtool tried whether this target takes an object\n"
 
@@ -33,8 +35,10 @@ _Errors: TypeAlias = dict[TargetName, DrtoolError]
 
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """`tried`: targets that were asked to take an object. `refusals`: those that did not. `cramped`: those that did, and have no
-    room for more. `voters`: sites whose register cannot be written, or is not sound.
+    """`tried`: targets that were asked to store an object.
+
+    `refusals`: those that did not. `cramped`: those that did, but have no space for more. `voters`: sites whose
+    register cannot be written, or is not sound.
     """
 
     tried: frozenset[TargetName]
@@ -44,7 +48,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
     manifest: ManifestStatus
 
     def messages(self) -> Iterator[str]:
-        """One sentence for each."""
+        """Yield one sentence for each fault."""
         for target, error in self.refusals.items():
             yield f"target {target} cannot be written: {reason_of(error)}"
         for site, why in self.voters.items():
@@ -54,9 +58,9 @@ class Readiness(Struct, frozen=True, kw_only=True):
 def readiness(
     repository: Repository, room_bytes: Mapping[TargetName, int] | None = None, *, site: str | None = None
 ) -> Readiness:
-    """Try every target that is to be written, and every voter. `room_bytes`: how much a target must have room for.
+    """Test every target to be written, and every voter. `room_bytes`: the space that a target must have.
 
-    `site`: nothing is written anywhere else, so voters are only read.
+    `site`: nothing is written at other sites, so voters are only read.
     """
     tried = not repository.spec.read_only and not repository.spec.manifest_from
     trials = _begun(repository, room_bytes or {}, site) if tried else {}
@@ -73,7 +77,7 @@ def readiness(
 
 
 def reason_of(error: DrtoolError) -> str:
-    """What went wrong, and what to do next."""
+    """Return the fault, and what to do next."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
@@ -89,7 +93,7 @@ def _begun(repository: Repository, room_bytes: Mapping[TargetName, int], site: s
 
 
 def _outcomes(trials: Mapping[TargetName, _Trial], ends_at: float) -> tuple[_Errors, _Errors]:
-    """Targets that refuse an object, and targets that have no room for more."""
+    """Return the targets that refuse an object, and the targets without space for more."""
     refusals: _Errors = {}
     cramped: _Errors = {}
     for name, errand in trials.items():
@@ -103,12 +107,12 @@ def _outcomes(trials: Mapping[TargetName, _Trial], ends_at: float) -> tuple[_Err
 
 
 def _try(store: Store, room_bytes: int) -> TargetFull | None:
-    """Store a small object and remove it; then why there is no room for more. Raises StoreError."""
+    """Store a small object and remove it. Then return why there is no space for more, if so. Raises StoreError."""
     name = f"{PROBE_DIRECTORY}/{new_label(time.time())}"
     try:
         store.put(name, TRIAL)
     except TargetOffline:
-        raise  # what does not answer is not asked to remove anything either
+        raise  # a target that does not answer is not asked to delete either
     except StoreError as error:
         _remove(store, name)
         raise type(error)(error.message.replace(f"/{name}", ""), hint=_advice(store, error, 0)) from error
@@ -125,12 +129,12 @@ def _without_room(store: Store, room_bytes: int) -> TargetFull | None:
 
 
 def _remove(store: Store, name: str) -> None:
-    with suppress(StoreError):  # a medium that deletes nothing keeps it, below `probe/`, where nothing is looked for
+    with suppress(StoreError):  # a medium that cannot delete keeps it below `probe/`, which is never searched
         store.delete(name)
 
 
 def _advice(store: Store, error: StoreError, room_bytes: int) -> str | None:
-    """What to do; where a target is full although it has room, what else may be used up."""
+    """Return what to do. If a target is full although it has space, name other limits."""
     free_bytes = store.free_bytes() if isinstance(error, TargetFull) else None
     if free_bytes is not None and free_bytes > room_bytes + AMPLE_BYTES:
         return f"{free_bytes >> 20} MiB are free there, so a quota or the number of files is used up (quota, df -i)"
@@ -138,16 +142,16 @@ def _advice(store: Store, error: StoreError, room_bytes: int) -> str | None:
 
 
 def _unable(repository: Repository, manifest: ManifestStatus) -> Iterable[tuple[SiteName, str]]:
-    """Voters at sites that answer, and why they do not count. A site that is offline is a fault of its own."""
+    """Yield the voters at sites that answer, and why they do not count. An offline site is reported elsewhere."""
     for row in manifest.acceptors:
         if row.refusal:
             yield row.site, f"its register cannot be written: {medium_mismatch(repository, row.site) or row.refusal}"
         elif row.problem and (row.reachable or repository.targets.reason_for(row.site) is None):
-            yield row.site, f"{row.problem}; drtool repair gives it a new register if it has none that is sound"
+            yield row.site, f"{row.problem} (drtool repair gives it a new register if it has no sound one)"
 
 
 def medium_mismatch(repository: Repository, site: SiteName) -> str | None:
-    """Return why a voter's register does not suit its medium, after it was copied from another kind; None if it does."""
+    """Return why a voter's register does not suit its medium, after a copy from another kind of medium, or None."""
     config = repository.view.config
     voter = config.voter(site)
     if _suits(repository, voter):
@@ -155,12 +159,12 @@ def medium_mismatch(repository: Repository, site: SiteName) -> str | None:
     others = sum(_suits(repository, row) for row in config.voters)
     remedy = f"site add {site}" if others >= config.quorum else f"manifest recover --from {site} --i-accept-lost-writes"
     return (
-        f"it was made for a bucket that compares and swaps, and {voter.target} is another kind of medium;"
-        f" drtool {remedy} begins one that suits it"
+        f"it was made for a bucket with compare-and-swap, but {voter.target} is another kind of medium:"
+        f" drtool {remedy} starts a suitable one"
     )
 
 
 def _suits(repository: Repository, voter: Voter) -> bool:
-    """Of a target that is not reached, nothing else is known."""
+    """Return whether it suits. For an unreachable target this is unknown, and True is returned."""
     targets = repository.targets
     return not targets.reachable(voter.target) or voter.suits(targets.register(voter.target).mode)

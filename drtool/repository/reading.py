@@ -1,10 +1,11 @@
-"""Getting objects, blocks and chunks back: the best copy first, the next one when it fails.
+"""Reading of objects, blocks and chunks: the best copy first, and the next one if it fails.
 
 Invariants
-    Nothing unauthenticated is returned: segments are checked by name, blocks by their seal under the header that the index
-    knows; a target's own header would let it pass one pack off as another.
-    A copy that failed is noted with its target and reason, and from then on asked only when no other copy will do.
-    Where no copy is left, servers that stopped answering are waited for, longer than a backup waits: whoever restores needs it.
+    Nothing unauthenticated is returned. Segments are checked by name, and blocks by their seal under the header in the
+    index, since a target's own header would let it pass one pack off as another.
+    A copy that failed is recorded with its target and reason, and from then on used only as a last resort.
+    If no copy is left, servers that stopped answering are waited for, longer than during a backup, since a restore
+    needs the data.
 """
 
 import time
@@ -32,7 +33,7 @@ BLOCKS_CACHED = 8
 PATIENCE_OF_READERS = 4.0
 """How many times as long as a writer a reader waits."""
 USUAL_BYTES = 1 << 20
-"""About a block: what copies are compared by before it is known how much will be read."""
+"""About a block: the size for which copies are compared before the amount to read is known."""
 INDEX_PREFIX = "index/"
 
 
@@ -44,7 +45,7 @@ class BadCopy(Struct, frozen=True):
     reason: str
     missing: bool
     damaged: bool = False
-    """Whether the target gave other bytes than it should, rather than none."""
+    """Whether the target returned wrong bytes, rather than none."""
     may_return: bool = False
     """Whether its server did not answer, so that asking again later may help."""
 
@@ -55,7 +56,7 @@ def _bad(target: TargetName, name: str, error: DrtoolError, *, may_return: bool 
 
 
 class ObjectReader:
-    """Fetches whole objects and blocks from whichever target has a good copy."""
+    """Fetches whole objects and blocks from any target with a good copy."""
 
     def __init__(
         self,
@@ -70,25 +71,25 @@ class ObjectReader:
         self.sites = sites
         self.bad_copies: dict[tuple[TargetName, str], BadCopy] = {}
         self.unreadable: set[str] = set()
-        """Objects with a part of which every copy failed."""
+        """Objects with a part whose every copy failed."""
         self.pace = Pace()
         self._openers: OrderedDict[PackId, Opener] = OrderedDict()
 
     def segment(self, segment: SegmentId) -> bytes:
-        """A sealed index segment, checked by its name."""
+        """Return a sealed index segment, checked by its name."""
 
         def read(target: TargetName) -> bytes:
-            # bounded: a site that answers without end fails the check below instead of filling the memory
+            # bounded: a site that sends without end fails the check below instead of filling the memory
             data = self._targets.store(target).get(segment_object(segment), 0, 2 * SEGMENT_BYTES_MAX)
             if object_name(data) != segment:
-                raise SealBroken("its bytes are not those that its name promises")
+                raise SealBroken("its content does not match its name")
             return data
 
         order = self.placement.metadata(segment) if self.placement else ()
         return self._first_good(segment_object(segment), order, segment, read)
 
     def block(self, pack: SegmentPack, block: int) -> bytes:
-        """A block's text."""
+        """Return a block's text."""
         start, length = pack.span(block)
 
         def read(target: TargetName) -> bytes:
@@ -97,12 +98,12 @@ class ObjectReader:
         return self._first_good(pack_object(pack.pack), pack.targets, pack.pack, self._timed(read, length))
 
     def opened(self, pack: SegmentPack, block: int, sealed: Buffer) -> bytes:
-        """The text of a sealed block. `SealBroken` if it is another, or damaged."""
+        """Return the text of a sealed block. `SealBroken` if it is another, or damaged."""
         _, codec, text_length = pack.blocks[block]
         return decompress(codec, self._opener(pack).part(block, sealed), text_length)
 
     def stretch(self, pack: SegmentPack, needed: int, blocks: range) -> dict[int, bytes]:
-        """A sealed block that opens, and neighbours that nobody has looked at, read at once."""
+        """Return a sealed block that opens, and unchecked neighbours, read at once."""
         spans = {block: pack.span(block) for block in blocks}
         start, size_bytes = spans[blocks[0]][0], sum(length for _, length in spans.values())
 
@@ -119,9 +120,9 @@ class ObjectReader:
         return {block: bytes(sealed(data, block)) for block in blocks}
 
     def _part(self, target: TargetName, pack: SegmentPack, start: int, size_bytes: int) -> memoryview:
-        """A part of a pack as a target gives it, asked for on the grid.
+        """Return a part of a pack from a target, requested on the grid.
 
-        On a disk a neighbour on the grid may be unreadable: then exactly this part is read.
+        On a disk a neighbour on the grid may be unreadable. Then exactly this part is read.
         """
         name, store = pack_object(pack.pack), self._targets.store(target)
         first, last = on_grid(pack, start, start + size_bytes)
@@ -139,22 +140,22 @@ class ObjectReader:
             self.bad_copies.setdefault((bad.target, bad.object), bad)
 
     def is_far(self, pack: SegmentPack) -> bool:
-        """Whether no directory of this host should have it."""
+        """Return whether no directory of this host should have it."""
         return not any(self._targets.reachable(t) and self._targets.near(t) for t in pack.targets)
 
     def good_order(self, pack: SegmentPack) -> list[TargetName]:
-        """Where a pack may be read from, best first; without the copies that failed before."""
+        """Return where a pack may be read from, best first, without the copies that failed before."""
         name = pack_object(pack.pack)
         return [target for target in self._order(pack.targets, pack.pack) if (target, name) not in self.bad_copies]
 
     def ahead(self) -> ReadAhead | None:
-        """Fetches what will be needed, for a process that does not fork any more; None where all targets are directories."""
+        """Return a readahead for a process that no longer forks, or None if all targets are directories."""
         if all(map(self._targets.near, self._targets.online())):
             return None
         return ReadAhead(self._targets, self.good_order, self.pace)
 
     def _timed(self, read: Callable[[TargetName], bytes], size_bytes: int) -> Callable[[TargetName], bytes]:
-        """The same; across a network it is remembered how long it took, or that it failed."""
+        """Return the same function, which across a network records its duration or its failure."""
 
         def timed(target: TargetName) -> bytes:
             if self._targets.near(target):
@@ -198,7 +199,7 @@ class ObjectReader:
         raise DrtoolError(f"no good copy of {name} can be reached ({self._why(name)})", hint=self._what_next(name))
 
     def _wait_for_copies(self, name: str, attempt: int) -> bool:
-        """Wait for the servers that may have a good copy. False: there are none, or they were waited for long enough."""
+        """Wait for the servers that may have a good copy. Return False if there are none, or after a long wait."""
         away = [bad for bad in self.bad_copies.values() if bad.object == name and bad.may_return]
         silent = {bad.target: bad.reason for bad in away}
         silent |= {target: self._targets.failures.get(target, "it is offline") for target in self._targets.parted()}
@@ -210,7 +211,7 @@ class ObjectReader:
         return True
 
     def _good_first(self, name: str, hint: Sequence[TargetName], ring_key: bytes) -> Iterator[TargetName]:
-        """A copy that failed before comes last: another of its blocks may be whole where no other copy's is."""
+        """Yield targets, with failed copies last: another of a pack's blocks may be whole only there."""
         doubtful = []
         for target in self._order(hint, ring_key):
             bad = self.bad_copies.get((target, name))
@@ -221,7 +222,7 @@ class ObjectReader:
         yield from doubtful
 
     def _order(self, hint: Sequence[TargetName], ring_key: bytes) -> Iterator[TargetName]:
-        """Directories of this host as they come, then servers by how fast they have answered."""
+        """Yield directories of this host as they come, then servers by how fast they have answered."""
         ring = self.placement.preference(PackId(ring_key)) if self.placement else iter(())
         everything = [*ring, *self._targets.online()]
         order = list(reading_order(hint, everything, self._targets.reachable, self.sites))
@@ -238,12 +239,12 @@ class ObjectReader:
 
     def _what_next(self, name: str) -> str:
         if name.startswith(INDEX_PREFIX):
-            return "`drtool repair` stores it again, or builds it anew from the packs"
-        return "bring the missing targets back, or `drtool verify` to learn what else is affected"
+            return "`drtool repair` stores it again, or rebuilds it from the packs"
+        return "bring the missing targets back, or run `drtool verify` to see what else is affected"
 
 
 class ChunkReader:
-    """Chunks by id, through the index, from any pack that holds them; keeps the last few blocks opened."""
+    """Reads chunks by id, through the index, from any pack that holds them. It caches the last few opened blocks."""
 
     def __init__(
         self,
@@ -257,7 +258,7 @@ class ChunkReader:
         self._blocks: OrderedDict[tuple[PackId, int], bytes] = OrderedDict()
 
     def __call__(self, chunk: ChunkId) -> bytes:
-        """The chunk's text; DrtoolError if the index does not know it or no good copy can be had."""
+        """Return the chunk's text. DrtoolError if it is not in the index, or no good copy can be obtained."""
         failure: DrtoolError | None = None
         for location in self._locations(chunk):
             try:
@@ -266,7 +267,7 @@ class ChunkReader:
                 failure = failure or error
         raise failure or DrtoolError(
             f"chunk {chunk.hex()[:16]}… is in no index segment that can be read",
-            hint="`drtool repair` rebuilds the index from what is there; bring missing targets back first",
+            hint="`drtool repair` rebuilds the index from the existing packs (bring missing targets back first)",
         )
 
     def at(self, location: Location) -> bytes:
@@ -285,7 +286,7 @@ class ChunkReader:
         return text
 
     def expect(self, chunks: Iterable[ChunkId]) -> list[Key]:
-        """These come next, in this order; what to hand to `drop` when they are done with."""
+        """Announce the next chunks, in order, and return the keys to pass to `drop` afterwards."""
         if self._ahead is None:
             return []
         places = (next(iter(self._locations(chunk)), None) for chunk in chunks)
@@ -294,13 +295,13 @@ class ChunkReader:
         )
 
     def drop(self, expected: Iterable[Key]) -> None:
-        """What was expected and not read is not held any longer."""
+        """Release blocks that were announced but not read."""
         if self._ahead is not None:
             self._ahead.drop(expected)
 
     def _fetched(self, pack: SegmentPack, number: int) -> bytes:
         sealed = self._ahead.take(pack, number) if self._ahead is not None else None
         if sealed is not None:
-            with suppress(DrtoolError):  # that copy is damaged: the ordinary way finds out whose it is, and asks others
+            with suppress(DrtoolError):  # that copy is damaged: the ordinary path finds its target, and asks others
                 return self._objects.opened(pack, number, sealed)
         return self._objects.block(pack, number)

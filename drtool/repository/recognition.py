@@ -1,12 +1,12 @@
-"""Targets whose marker is missing or damaged: recognised by what lies there, used all the same, and marked again.
+"""Recognition of targets whose marker is missing or damaged by their contents. They are used, and get a new marker.
 
-A marker is 300 bytes. The place holds much else that nothing but this repository's key could have put there.
+A marker is 300 bytes. The place holds much more that only this repository's key could have written there.
 
 Invariants
     A place is recognised by evidence, never by its URL: an empty disk, or one of another repository, stays offline.
-    Evidence is a record of the register of that very voter, in its present incarnation. Of a place without a register it is
-    that everything in a sample of what the catalogue says was written to this target lies there, and can be read.
-    A marker that authenticates tells the truth: if it names another target, nothing else is looked at.
+    The evidence is a record of that very voter's register, in its present incarnation. Without a register, it is that
+    all objects in a sample of those written to this target are there, and that one can be read.
+    An authentic marker is always believed: if it names another target, nothing else is inspected.
 """
 
 import os
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from drtool.repository.repository import Repository
 
 UNKNOWN = TargetName("unknown/unknown")
-"""The name of a target that is known by its URL alone, until its register says which one it is."""
+"""The name of a target that is known only by its URL, until its register identifies it."""
 RECORDS_READ = 64
 SAMPLE = 4
 
 
 class Found(Struct, frozen=True):
-    """What a place says of itself. `site`: whose register lies there; `voter`: the same, if its record tells it whole."""
+    """The identity of a place. `site`: the owner of its register. `voter`: the same, if its record shows it fully."""
 
     another: bool = False
     site: SiteName | None = None
@@ -53,7 +53,7 @@ class Found(Struct, frozen=True):
 
 
 def repository_of(targets: Targets) -> RepositoryId | None:
-    """The repository that most key slots belong to, at every place that answered; None if there are none, or a tie."""
+    """Return the repository of most key slots, over every place that answered. None if there are none, or a tie."""
     found: Counter[RepositoryId] = Counter()
     stores = [*(targets.store(name) for name in targets.online()), *(row.objects for row in targets.suspects.values())]
     for store in stores:
@@ -64,13 +64,13 @@ def repository_of(targets: Targets) -> RepositoryId | None:
 
 
 def take_in_all(targets: Targets, repository: RepositoryId) -> None:
-    """Take in every suspect, for its key slots alone: `set_aside_all` must follow, before anything else is read there."""
+    """Take in every suspect, only for its key slots. `set_aside_all` must follow before anything else is read there."""
     for name, suspect in list(targets.suspects.items()):
         targets.take_in(suspect, name, _unsigned(repository, name))
 
 
 def set_aside_all(targets: Targets) -> None:
-    """Make suspects of all targets that were taken in without a sound marker."""
+    """Make suspects of all targets that were taken in without a valid marker."""
     for name, reason in list(targets.unmarked.items()):
         targets.set_aside(name, reason)
 
@@ -84,13 +84,13 @@ def recognise(targets: Targets, keyring: Keyring) -> None:
 
 
 def keep_recognised(targets: Targets, keyring: Keyring) -> None:
-    """Keep only targets that their marker proves, or their register where the marker is not sound."""
+    """Keep only targets that their marker proves, or their register if the marker is invalid."""
     targets.keep_only(lambda marker: marker.authentic(keyring))
     recognise(targets, keyring)
 
 
 def confirm(repository: "Repository", emit: Emit) -> None:
-    """Check by the catalogue what `recognise` took in, and take in what only the catalogue can prove."""
+    """Check against the catalogue the targets that `recognise` took in, and take in those that only it can prove."""
     targets = repository.targets
     before = set(targets.unmarked)
     set_aside_all(targets)
@@ -103,13 +103,11 @@ def confirm(repository: "Repository", emit: Emit) -> None:
     for site in {site_of(name) for name in before ^ targets.unmarked.keys()}:
         repository.manifest.add_site(site, register_at(targets, site))
     for name, reason in sorted(targets.unmarked.items()):
-        emit(
-            Warned(message=f"target {name} is recognised by what lies there, but {reason}: drtool repair puts it right")
-        )
+        emit(Warned(message=f"target {name} is recognised by its contents, but {reason}: drtool repair corrects it"))
 
 
 def mend_markers(repository: "Repository") -> Iterator[str]:
-    """Write the marker of each target that was recognised without one; what was done, each in a sentence."""
+    """Write the marker of each target that was recognised without one. Yield what was done, in sentences."""
     targets, rows = repository.targets, repository.target_rows()
     for name, reason in sorted(targets.unmarked.items()):
         marker = _signed(repository, name, rows.get(name))
@@ -123,7 +121,7 @@ def mend_markers(repository: "Repository") -> Iterator[str]:
 
 
 def look_at(store: Store, keyring: Keyring, name: TargetName) -> Found:
-    """What the marker and the register at a place say. A place that cannot be read says nothing."""
+    """Return the identity of a place by its marker and register. An unreadable place has none."""
     with suppress(StoreError):
         if _says_another(store, keyring, name):
             return Found(another=True)
@@ -140,7 +138,7 @@ def _voter_of(keyring: Keyring, record: Record) -> Voter | None:
 
 
 def _says_another(store: Store, keyring: Keyring, name: TargetName) -> bool:
-    """Whether an authentic marker names another target, or a newer program wrote it."""
+    """Return whether an authentic marker names another target, or a newer program wrote it."""
     try:
         marker = msgspec.json.decode(store.get(MARKER_OBJECT, 0, MARKER_BYTES_MAX + 1), type=Marker)
     except (StoreError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -151,7 +149,7 @@ def _says_another(store: Store, keyring: Keyring, name: TargetName) -> bool:
 
 
 def _newest_record(store: Store, keyring: Keyring) -> Record | None:
-    """The newest record of any register at a place that this repository's key made."""
+    """Return the newest record of any register at a place that this repository's key made."""
     names = [info.name for info in store.list(ACCEPTORS)]
     newest_first = sorted(
         (life, name) for name in names if (life := life_of(name)) and name != sealed_name(life.prefix)
@@ -167,7 +165,7 @@ def _newest_record(store: Store, keyring: Keyring) -> Record | None:
 
 
 def _is_proved(repository: "Repository", suspect: Suspect, row: Target) -> bool:
-    """Whether a place is this target: by its register in the present configuration, else by what was written to it."""
+    """Return whether a place is this target: by its register in the present configuration, or by its objects."""
     found = look_at(suspect.objects, repository.keyring, row.name)
     if found.another or found.site not in (None, site_of(row.name)):
         return False
@@ -175,13 +173,13 @@ def _is_proved(repository: "Repository", suspect: Suspect, row: Target) -> bool:
         known = {(voter.target, voter.incarnation) for voter in repository.view.config.voters}
         if (row.name, found.voter.incarnation) in known and found.voter.target == row.name:
             return True
-        if row.id:  # perhaps the disk that this target took the place of
+        if row.id:  # perhaps the disk that this target replaced
             return False
     return _is_proved_by_objects(repository, suspect.objects, row.name)
 
 
 def _is_proved_by_objects(repository: "Repository", store: Store, target: TargetName) -> bool:
-    """Whether everything in a sample of what was written to the target lies there, and one object can be read whole."""
+    """Return whether all objects in a sample of those written to the target are listed, and one can be read whole."""
     sample = _sample(repository, target)
     with suppress(StoreError):
         listed = all(_size_at(store, name) == size_bytes for name, size_bytes in sample.items())
@@ -190,7 +188,7 @@ def _is_proved_by_objects(repository: "Repository", store: Store, target: Target
 
 
 def _sample(repository: "Repository", target: TargetName) -> dict[str, int]:
-    """Objects that were written to the target, with their sizes: the newest segments, the packs that fewest others got."""
+    """Return objects written to the target, with their sizes: the newest segments, and packs at the fewest targets."""
     segments = [row for row in repository.view.state.segments if target in row.targets]
     packs = [row for row in repository.index.packs() if target in row.targets]
     packs.sort(key=lambda row: len(row.targets))
@@ -207,7 +205,7 @@ def _is_whole(store: Store, name: str) -> bool:
 
 
 def _unsigned(repository: RepositoryId, name: TargetName) -> Marker:
-    """Stands for the marker that a target should have."""
+    """Return a stand-in for the marker that a target should have."""
     return Marker(repository=repository.hex(), site=site_of(name), target=name, target_id="", average_chunk_bytes=0)
 
 

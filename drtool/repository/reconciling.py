@@ -1,8 +1,8 @@
-"""Desired minus observed: which copies of an object are to be written, and which are one too many. Pure.
+"""Desired minus observed copies: which are to be written, and which are surplus. Pure.
 
 Invariants
-    A copy is too many only where every place that the ring wants has a good one, or will have it first.
-    An object that stands on enough sites is never brought below them.
+    A copy is surplus only if every desired place has a good one, or will have it first.
+    An object that is on enough sites is never brought below that number.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -15,11 +15,12 @@ from drtool.repository.placement import distinct_sites
 
 
 class Job(Struct, frozen=True):
-    """What is to be done for one object. `sources` hold a copy; `bad` are targets whose copy must be replaced.
+    """The work on one object. `sources` hold a copy. `bad`: targets whose copy must be replaced.
 
-    `surplus` may go afterwards, damaged copies among them. `complete`: then every place that the ring wants has a good copy.
-    `perhaps` are targets that cannot be listed and may hold one. `given_up` are lost targets that still list it: a copy is
-    read there if no other one is good, and never counted.
+    `surplus` may be removed afterwards, damaged copies included. `complete`: every desired place then has a good copy.
+    `perhaps`:
+    unlisted targets that may hold one. `given_up`: lost targets that still list it, where a copy is read only if no
+    other is good, and never counted.
     """
 
     expected: Expected
@@ -33,7 +34,7 @@ class Job(Struct, frozen=True):
 
     @property
     def readable(self) -> bool:
-        """Whether any target lists a copy that is not known to be damaged."""
+        """Return whether any target lists a copy that is not known to be damaged."""
         return bool(self.sources or self.given_up)
 
     @property
@@ -42,7 +43,7 @@ class Job(Struct, frozen=True):
 
     @property
     def after(self) -> frozenset[TargetName]:
-        """Who has a good copy once all of it is done."""
+        """Return the targets with a good copy once all of it is done."""
         return frozenset((*self.sources, *self.write, *self.bad)) - frozenset(self.surplus)
 
 
@@ -56,9 +57,9 @@ def job_for(
     perhaps: Collection[TargetName] = (),
     given_up: Collection[TargetName] = (),
 ) -> Job:
-    """The work on one object, given the targets that list it whole, and those whose copy is damaged.
+    """Return the work on one object, given the targets that list it whole, and those whose copy is damaged.
 
-    A copy that somebody in `perhaps` may have is not made a second time; nothing is taken away on account of it.
+    A copy that a target in `perhaps` may have is not made a second time, but nothing is removed because of it.
     """
     good = tuple(name for name in holders if name not in bad)
     usable = [name for name in bad if writable(name)]

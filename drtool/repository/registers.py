@@ -1,4 +1,4 @@
-"""Each site's register, as the manifest asks for it: on one of the targets that this run reached, or the reason why not."""
+"""Each site's register for the manifest: on one of the targets that this run reached, or the reason why there is none."""
 
 from collections.abc import Iterator
 from typing import NoReturn
@@ -12,7 +12,7 @@ from drtool.stores import VoterStore
 
 
 class Unreached:
-    """Stands for the register of a site that this host did not reach: every request is answered with the reason."""
+    """A stand-in for the register of an unreached site. Every request is answered with the reason."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
@@ -43,17 +43,17 @@ class Unreached:
 
 
 def mirror_stores(targets: Targets) -> dict[TargetName, SitePort]:
-    """Each target that was reached, for the copies of the catalogue at those without a register. Nothing is tried twice."""
+    """Return each reached target, for the copies of the catalogue at those without a register. No retries."""
     return {name: targets.register(name) for name in targets.online()}
 
 
 def registers_of(targets: Targets) -> dict[SiteName, SitePort]:
-    """Each site's register: on its first target, by name, that holds one; the reason, where none was reached."""
+    """Return each site's register: on its first target by name that holds one, or the reason why none was reached."""
     return {site: register_at(targets, site) for site in targets.sites()}
 
 
 def register_at(targets: Targets, site: SiteName) -> SitePort:
-    """The register of one site; of several targets without one, the first by name."""
+    """Return the register of one site. Of several targets without one, the first by name is used."""
     reached = [name for name in targets.of_site(site) if targets.reachable(name)]
     if not reached:
         return Unreached(targets.reason_for(site) or UNNAMED)
@@ -62,7 +62,7 @@ def register_at(targets: Targets, site: SiteName) -> SitePort:
 
 
 def holds_register(store: VoterStore) -> bool:
-    """Whether a voter's register has begun there."""
+    """Return whether a voter's register has begun there."""
     try:
         return next(iter(store.list(ACCEPTORS)), None) is not None
     except StoreError:

@@ -1,7 +1,8 @@
-"""What each target was asked when it was opened last: hints that this host keeps, to ask all of it at once the next time.
+"""Hints that this host keeps about the requests of the last opening of each target, so that the next can send all at
+once.
 
 Invariants
-    Deleting them, or finding nonsense in them, costs time and nothing else: names are checked before they are asked for.
+    Deleting them, or damaging them, costs only time: names are checked before they are requested.
 """
 
 from contextlib import suppress
@@ -18,13 +19,13 @@ _BYTES_MAX = 64 * 1024
 
 
 class Rehearsals:
-    """A directory with a file for each place. `None`: nothing is remembered."""
+    """A directory with a file for each place. `None`: nothing is recorded."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
     def of(self, url: str) -> list[Question]:
-        """The questions to expect, the first first."""
+        """Return the expected requests, in order."""
         if self._directory is None:
             return []
         try:

@@ -1,11 +1,12 @@
-"""Index segments that no site has any more: stored again from this host's cache, or built anew from the packs.
+"""Index segments that no site has: stored again from this host's cache, or rebuilt from the packs.
 
 Invariants
-    The prune session is open from before anything is listed: nothing is condemned or removed meanwhile, and what was
-    condemned counts again, since only a lost segment may have named it.
-    A lost segment is named until all packs that it may have named were looked at and everything that the snapshots need is
-    found without it. As long as it is named, prune removes nothing and verification says that something is missing.
-    Backups go on. A run that dies leaves segments more, or objects that prune takes; the next run goes on from there.
+    The prune session is open before anything is listed. So nothing is condemned or removed meanwhile, and condemned
+    objects count again, since a lost segment may be the only one that named them.
+    A lost segment stays named until all packs that it may have named were read and everything that the snapshots need
+    is found without it. While it is named, prune removes nothing and verification reports missing data.
+    Backups go on. A run that dies leaves extra segments, or objects that prune removes, and the next run continues from
+    there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = SEGMENT_ROWS_MAX // 2
 ATTEMPTS = 8
-AT_WORK = "a prune is at work: index segments that no site has are rebuilt when this is run again"
+AT_WORK = "a prune is in progress: run this again to rebuild the index segments that no site has"
 
 
 class Prospect(Struct, frozen=True):
-    """Segments that no site has; those of them in this host's cache; how many listed packs no other segment names."""
+    """Segments that no site has, those of them in this host's cache, and the number of listed packs that no segment
+    names.
+    """
 
     lost: list[SegmentRef]
     cached: frozenset[SegmentId]
@@ -45,7 +48,7 @@ class Prospect(Struct, frozen=True):
 
     @property
     def hopeful(self) -> list[SegmentRef]:
-        """Those that something can be done about."""
+        """Return those that can be restored."""
         return [ref for ref in self.lost if ref.id in self.cached or self.packs]
 
     def words(self) -> str:
@@ -57,8 +60,10 @@ class Prospect(Struct, frozen=True):
 
 
 class Reindexed(Struct, frozen=True):
-    """`stored`: new index segments. `unreadable`: packs of which no copy is whole, while something is missing that they may
-    have held."""
+    """`stored`: new index segments.
+
+    `unreadable`: packs without a whole copy, while data is missing that they may have held.
+    """
 
     stored: Amount = Amount()
     unreadable: tuple[PackId, ...] = ()
@@ -67,9 +72,9 @@ class Reindexed(Struct, frozen=True):
 def lost_segments(
     repository: "Repository", inventory: Inventory, bad: Mapping[str, set[TargetName]]
 ) -> list[SegmentRef]:
-    """Live segments of which no target lists a copy that is not known to be damaged, or failed to be read just now.
+    """Return live segments without a listed copy, or only with copies that are damaged or could not be read just now.
 
-    One that can be read and makes no sense, to this version or under this password's keys, is not lost.
+    One that can be read but not parsed, by this version or with this password's keys, is not lost.
     """
     failed = repository.objects.bad_copies
 
@@ -82,20 +87,20 @@ def lost_segments(
 
 
 def prospect(repository: "Repository", inventory: Inventory, bad: Mapping[str, set[TargetName]]) -> Prospect:
-    """What `reindex` would find to do."""
+    """Return the work of `reindex`."""
     lost = lost_segments(repository, inventory, bad)
     cached = frozenset(ref.id for ref in lost) & repository.index.mapped()
     return Prospect(lost, cached, len(_packs_to_read(repository, inventory)) if len(lost) > len(cached) else 0)
 
 
 def _packs_to_read(repository: "Repository", inventory: Inventory) -> dict[PackId, dict[TargetName, int]]:
-    """Packs that no segment names, but those that are being removed for good."""
+    """Return packs that no segment names, except those that are being removed for good."""
     named = {row.pack for row in repository.index.packs()}
     return unnamed(inventory, named | repository.going_packs(repository.view, to_read=True))
 
 
 def reindex(repository: "Repository", bad: Mapping[str, set[TargetName]], workers: int, emit: Emit) -> Reindexed:
-    """Brings back what the lost segments said, as far as anybody has it."""
+    """Restore the content of the lost segments, as far as it exists anywhere."""
     emit(Stage(name="indexing"))
     with closing(repository.writer()) as writer:
         session = _begin(repository, writer)
@@ -113,7 +118,7 @@ def reindex(repository: "Repository", bad: Mapping[str, set[TargetName]], worker
 
 
 def _begin(repository: "Repository", writer: Writer) -> WriterSession | None:
-    """None while a prune is at work; a second look finds out if that died."""
+    """Return a session, or None while a prune is in progress. The second attempt detects whether that one died."""
     for _ in range(2):
         try:
             return repository.begin(writer, "repair", "prune")
@@ -161,7 +166,7 @@ class _Work:
             self._repository.adopt(self._repository.manifest.commit(op).view)
 
     def _store_again(self, segments: Sequence[SegmentId]) -> list[SegmentRef]:
-        """Those that this host has in its cache, under new names."""
+        """Store those in this host's cache under new names."""
         index = self._repository.index
         new: dict[SegmentId, SegmentRef | None] = {}
         for segment in segments:
@@ -172,7 +177,7 @@ class _Work:
         return [ref for ref in new.values() if ref is not None]
 
     def _build(self, inventory: Inventory) -> list[SegmentRef]:
-        """Segments of the packs that are listed, whole, and that no segment names."""
+        """Build segments for the packs that are listed and whole, and that no segment names."""
         repository = self._repository
         packs = _packs_to_read(repository, inventory)
         total_bytes = sum(max(sizes.values()) for sizes in packs.values())
@@ -208,7 +213,7 @@ class _Work:
         return [ref]
 
     def _replace(self, new: Sequence[SegmentRef], instead: Mapping[SegmentId, SegmentRef | None]) -> None:
-        """`new` segments, and others `instead` of some, as far as nobody else has replaced those meanwhile."""
+        """Commit the `new` segments, and others `instead` of some that no other run has replaced meanwhile."""
         repository = self._repository
         for _ in range(ATTEMPTS):
             live = {ref.id for ref in repository.view.state.segments}
@@ -228,7 +233,7 @@ class _Work:
         raise DrtoolError("other runs kept changing the index", hint="run it again when they are done")
 
     def _nothing_missing(self) -> bool:
-        """Whether everything that the snapshots need is in the index as it is now."""
+        """Return whether everything that the snapshots need is in the present index."""
         repository = self._repository
         self._emit(Stage(name="marking"))
         repository.adopt(repository.manifest.read())

@@ -1,9 +1,9 @@
-"""A voter's register in the midst of a move: the life that ends lies at the old address, the one that begins at the new one.
+"""A voter's register during a move: the old incarnation is at the old address, and the new one at the new address.
 
 Invariants
-    At the new address nothing is left of the registers that were copied along before the new life begins.
-    Pages of the catalogue go to both addresses: the register that ends accepts a last head at the old one, and if the move
-    comes to nothing, that site must still tell this head alone.
+    At the new address the registers that were copied along are deleted before the new incarnation begins.
+    Pages of the catalogue go to both addresses. The old register accepts a last head, and if the move fails, that site
+    must be able to present this head alone.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from drtool.model import ObjectInfo
 
 
 def drop_stale_registers(copy: SitePort, until: tuple[int, int]) -> None:
-    """Deletes the registers that were copied along, up to the configuration `until`: they miss what came afterwards."""
+    """Delete the registers that were copied along, up to configuration `until`, since they miss later changes."""
     for row in list(copy.list(ACCEPTORS)):
         life = life_of(row.name)
         if life is not None and (life.generation, life.number) <= until:
@@ -23,7 +23,7 @@ def drop_stale_registers(copy: SitePort, until: tuple[int, int]) -> None:
 
 
 class MovedRegister:
-    """Names below `ended`, the configuration that ends, are at `old`; pages are at both; all others are at `new`."""
+    """Names below `ended`, the ending configuration, are at `old`. Pages are at both, and all others at `new`."""
 
     def __init__(self, old: SitePort, new: SitePort, ended: str) -> None:
         self._old, self._new, self._ended = old, new, ended

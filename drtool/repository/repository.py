@@ -1,8 +1,9 @@
-"""Stores, ring and manifest as one thing: what every verb works on.
+"""The repository: stores, ring and manifest combined, as used by every operation.
 
 Invariants
-    `view` is one point of the manifest; it moves only when `adopt` is called, so a verb sees one consistent picture.
-    Nothing here runs a thread while it is idle: a verb may fork.
+    `view` is one point of the manifest. It moves only when `adopt` is called, so an operation sees one consistent
+    state.
+    No thread runs here while it is idle, so an operation may fork.
 """
 
 from collections.abc import Collection, Sequence
@@ -35,11 +36,11 @@ from drtool.repository.writing import Demand, SealedPack, Writer
 from drtool.ring import Placement
 
 BRIEFLY_S = 30.0
-"""How long a server's listing is waited for where other targets answer: less than storing again what it may have takes."""
+"""The wait for a server's listing if other targets answer. Storing its data again would take longer."""
 
 
 class Repository:
-    """An open repository. A context manager: leaving it gives back every store."""
+    """An open repository, and a context manager that closes every store at its end."""
 
     def __init__(
         self,
@@ -59,14 +60,14 @@ class Repository:
         self.cache = cache
         self.view = view
         self.uncertain = uncertain
-        """Why the view is not certain, for a caller that took what there was."""
+        """Why the view is not certain, if the caller accepted that."""
         self.twins = tuple(twins)
         """Targets that exist twice."""
         self.placement = Placement(view.state.ring)
         self.objects = ObjectReader(targets, keyring, self.placement)
         self._evidence: Evidence | None = None
         self._slots_mended = 0
-        """The epoch of the key slots that every reachable target was brought to; 0: of none."""
+        """The epoch of the key slots to which every reachable target was brought, or 0."""
 
     @property
     def id(self) -> RepositoryId:
@@ -74,18 +75,18 @@ class Repository:
 
     @cached_property
     def index(self) -> Index:
-        """The live segments of the view; loaded when first asked for."""
+        """Return the live segments of the view, loaded on first use."""
         index = Index(self.cache, self.keyring, self.objects)
         index.load(self.view.state.segments)
         return index
 
     def load_index(self) -> dict[SegmentId, str]:
-        """Maps the index now rather than when it is first asked for; the segments that cannot be read, and why."""
+        """Map the index now rather than on first use. Return the segments that cannot be read, and why."""
         self.index.load(self.view.state.segments)
         return self.index.unavailable
 
     def evidence(self) -> Evidence:
-        """Return which copies count. Every target is listed once in a run; again only if other hosts added packs since."""
+        """Return which copies count. Targets are listed once per run, and again only if other hosts added packs since."""
         if self._evidence is None or not self._evidence.covers(self.index):
             self._evidence = Evidence(self, take_inventory(self.targets, waits_s=BRIEFLY_S))
         return self._evidence
@@ -96,15 +97,15 @@ class Repository:
         return (bad is not None and (bad.damaged or bad.missing)) or (target, name) in self.findings.all()
 
     def bad_copies(self) -> frozenset[Copy]:
-        """Return the copies that a read found damaged or absent: a read of this run, or one that was recorded."""
+        """Return the copies that a read of this run, or a recorded one, found damaged or absent."""
         here = (copy for copy, bad in self.objects.bad_copies.items() if bad.damaged or bad.missing)
         return self.findings.all().union(here)
 
     def set_lost_packs_aside(self, *, to_read: bool = False, to_look: bool = False) -> int:
-        """Takes packs that no site has any more out of the index, so that what they held is stored again; how many.
+        """Take packs that no site has out of the index, so that their data is stored again. Return how many.
 
-        So do packs that are condemned or being removed: they are absent for whoever opens a session now. `to_read`: a pack that
-        only a lost target still has is good enough. `to_look`: nothing is stored.
+        Packs that are condemned or being removed are included, since they are absent for new sessions. `to_read`: a
+        pack that only a lost target still has is kept. `to_look`: nothing will be stored.
         """
         going = self.going_packs(self.view, to_read=to_read or to_look)
         where = [*self.targets.storing(), *(self.targets.given_up() if to_read else ())]
@@ -114,21 +115,21 @@ class Repository:
 
     @property
     def state_dir(self) -> Path:
-        """Where this host keeps what concerns this repository."""
+        """Return the directory in which this host keeps this repository's state."""
         return self.spec.state_dir / "repositories" / self.id.hex()
 
     @property
     def lifelines(self) -> Path:
-        """Where the lifelines of this host's sessions are."""
+        """Return the directory of the lifelines of this host's sessions."""
         return self.state_dir / "sessions"
 
     @cached_property
     def findings(self) -> Findings:
-        """Copies that any host found damaged."""
+        """Return the copies that any host found damaged."""
         return Findings(self)
 
     def lost_packs(self, inventory: Inventory) -> frozenset[PackId]:
-        """Packs of the index that no target has. One that was written to a target out of sight may be there."""
+        """Return packs of the index that no target has. One written to an unlisted target may be there."""
         return frozenset(
             pack.pack
             for pack in self.index.packs()
@@ -137,9 +138,10 @@ class Repository:
         )
 
     def going_packs(self, view: View, *, to_read: bool = False) -> frozenset[PackId]:
-        """Packs that prune has condemned or is removing. `to_read`, or without a quorum: as far as the lists can be read.
+        """Return packs that prune has condemned or is removing. `to_read`, or no quorum: as far as the lists are
+        readable.
 
-        A writer must not refer to a pack that goes, so it stops where a list is lost: `prune` or `repair` takes that back.
+        A writer must not reference such a pack, so it stops if a list is lost. `prune` or `repair` takes that back.
         """
         condemned = (view.state.condemned.objects,) if view.state.condemned else ()
         rows = (*condemned, *(removal.objects for removal in view.state.removing))
@@ -155,18 +157,18 @@ class Repository:
         return frozenset(found)
 
     def may_hold(self, target: TargetName, inventory: Inventory) -> bool:
-        """Whether a target that cannot be listed now may still have what was written to it; not one that was given up."""
+        """Return whether an unlisted target that was not given up may still have the objects written to it."""
         out_of_sight = target in inventory.unlisted or target not in self.targets.specs
         return out_of_sight and target not in self.targets.lost and target in self.target_rows()
 
     @cached_property
     def chunks(self) -> ChunkReader:
-        """Chunks by id, from the sites."""
+        """Return the reader of chunks by id, from the sites."""
         return ChunkReader(self.index.locations, self.objects)
 
     @cached_property
     def trees(self) -> ChunkReader:
-        """The same, for trees: from what this host keeps where it can. Not for who wants to know what the sites have."""
+        """Return the same for trees, cached on this host if possible. Unsuitable for checking the sites."""
         if self.objects.sites is not None:
             return self.chunks
         return TreeReader(self.index.locations, self.objects, self._kept)
@@ -176,7 +178,7 @@ class Repository:
         return KeptBlocks(self.cache.trees)
 
     def keep_trees(self, pack: SealedPack) -> None:
-        """This host's own trees are what it asks for next; not where a directory of it has them."""
+        """Cache this host's own trees, which it reads next, unless a directory of this host has them."""
         if not any(map(self.targets.near, self.targets.online())):
             self._kept.put_all(pack)
 
@@ -187,16 +189,16 @@ class Repository:
 
     @property
     def pads(self) -> bool:
-        """Whether packs are padded."""
+        """Return whether packs are padded."""
         return self.view.state.policy.hides_sizes
 
     def adopt(self, view: View) -> None:
-        """Goes on with a later view of the manifest."""
+        """Continue with a later view of the manifest."""
         ring_changed = view.state.ring != self.view.state.ring
         targets_changed = view.state.targets != self.view.state.targets
         self.view = view
         if view.state.keys.generation < self.keyring.generation and not view.tentative:
-            self.keyring.seal_under(view.state.keys.generation)  # a forced recovery gave the newer key up
+            self.keyring.seal_under(view.state.keys.generation)  # a forced recovery gave up the newer key
         self.targets.learn(view.state.targets)
         if targets_changed and not self.spec.read_only:
             remember(self.spec, self.id, view, self.targets)
@@ -207,7 +209,7 @@ class Repository:
             self.index.load(view.state.segments)
 
     def read_only_from(self, sites: Collection[SiteName]) -> None:
-        """Restricts where objects are read from."""
+        """Restrict the sites from which objects are read."""
         self.objects.sites = frozenset(sites)
         self.__dict__.pop("trees", None)
 
@@ -216,46 +218,48 @@ class Repository:
         return Writer(self.targets, leaves_slow=leaves_slow)
 
     def prepare_to_write(self) -> None:
-        """Brings key slots to the targets that lack them, once for each change of the slots: before objects are stored there."""
+        """Copy key slots to the targets that lack them, once per change of the slots, before objects are stored there."""
         if self._slots_mended != self.view.state.keys.epoch and not self.spec.read_only:
             self.mend_slots()
 
     def begin(self, writer: Writer, source: str, kind: SessionKind = "backup") -> WriterSession:
         session = WriterSession(self, writer, source, kind)
-        self.prepare_to_write()  # the slots may have changed since the writer was made
+        self.prepare_to_write()  # the slots may have changed since the writer was created
         return session
 
     def slot_problems(self) -> list[str]:
-        """What is not as it should be with the key slots at the targets that can be reached."""
+        """Return the faults of key slots at the reachable targets."""
         held = read_slots(self.targets, self.view.state.targets)
         return list(problems_with_slots(held, self.view.state.keys, self.id))
 
     def mend_slots(self, *, thorough: bool = False) -> Mended:
-        """Puts key slots where they miss; before a run stores anything."""
+        """Restore missing key slots, before a run stores anything."""
         self._slots_mended = self.view.state.keys.epoch
         kept = kept_slot(self.state_dir)
         return mend_slots(self.targets, self.view.state.keys, self.view.state.targets, kept=kept, thorough=thorough)
 
     def target_rows(self) -> dict[TargetName, Target]:
-        """The targets that the manifest knows, by name."""
+        """Return the targets in the manifest, by name."""
         return {row.name: row for row in self.view.state.targets}
 
     def demand(self, pack: PackId, kind: PackKind) -> Demand:
-        """Where a new pack should go."""
+        """Return where a new pack should be stored."""
         if kind == PackKind.TREES:
             return self.metadata_demand(pack)
         policy = self.view.state.policy
         return Demand(tuple(self.placement.preference(pack)), policy.copies, policy.copies, policy.minimum)
 
     def metadata_demand(self, name: PackId | SegmentId) -> Demand:
-        """Where a tree pack or an index segment should go: one target a site, of up to five; one if one copy is promised."""
+        """Return where a tree pack or segment should be stored: one target per site, up to five, or one if one copy
+        suffices.
+        """
         policy = self.view.state.policy
         preferred = self.placement.metadata(name)
         order = tuple(dict.fromkeys((*preferred, *self.placement.preference(PackId(name)))))
         return Demand(order, 1 if policy.copies == 1 else len(preferred), policy.copies, policy.minimum)
 
     def owing(self) -> dict[TargetName, str]:
-        """The ring's targets that cannot be written, and why: what they miss is owed to them."""
+        """Return the ring's targets that cannot be written, and why. Their objects are owed to them."""
         failures = self.targets.failures
         return {
             name: failures.get(name, UNNAMED)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def store_segment(
     repository: "Repository", writer: Writer, packs: Sequence[SegmentPack], rows: Iterable[bytes]
 ) -> SegmentRef | None:
-    """A durable segment of these packs; `rows` are sorted. None, and nothing is stored, if there are no rows."""
+    """Return a durable segment of these packs. `rows` are sorted. None, with nothing stored, if there are no rows."""
     sealed, row_count = encode_segment(repository.keyring, packs, rows)
     if not row_count:
         return None

@@ -1,11 +1,10 @@
-"""One writer at work on one source: fenced by the manifest, never by a lock.
+"""The writer side of a session: one writer at work on one source, fenced by the manifest rather than a lock.
 
 Invariants
     The session is committed before anything is listed, looked up or chosen as a parent.
-    A reference is committed only after what it refers to is durable: packs, then segments, then the manifest.
-    A session that was expired meanwhile is opened anew; what was stored is still there and is committed under the new one,
-    unless prune has condemned or removed anything since, or a target went out of use: then nothing is committed that was not
-    looked up again.
+    A reference is committed only after its objects are durable: packs, then segments, then the manifest.
+    If the session expired meanwhile, another is opened, and the stored data is committed under it. But if prune has
+    condemned or removed anything since, or a target went out of use, everything must be looked up again first.
 """
 
 import os
@@ -38,15 +37,15 @@ SEGMENTS_CHANGED = "segments-changed"
 NOT_OPEN = "session-not-open"
 SESSION_ID_BYTES = 16
 RENEW_S = 600.0
-"""Far below the hour of silence after which prune takes a session for dead."""
+"""Far below the hour of silence after which prune expires a session."""
 
 
 class Overtaken(DrtoolError):
-    """A session was expired, and objects that it may refer to were condemned since: begin again."""
+    """A session expired, and objects that it may reference were condemned since, so the run must start again."""
 
 
 class WriterSession:
-    """Open from construction until `commit` or `abandon`."""
+    """A session that is open from construction until `commit` or `abandon`."""
 
     def __init__(self, repository: "Repository", writer: Writer, source: str, kind: SessionKind = "backup") -> None:
         self._repository = repository
@@ -64,8 +63,8 @@ class WriterSession:
         me = identify(self._repository)
         dead = gone(self._repository.view.state.sessions, me)
         if dead or self._repository.view.config.recovery:
-            # what a killed run had sent may be its snapshot, which comes before its session's end; and what a forced
-            # recovery gave up of this host's own comes back
+            # the last change of a killed run may be its snapshot, which comes before its session's end. Snapshots of
+            # this host that a forced recovery gave up are added again.
             self._repository.manifest.settle()
         session = SessionId(os.urandom(SESSION_ID_BYTES))
         lifeline = Lifeline(me.lifelines, session)
@@ -95,7 +94,7 @@ class WriterSession:
         return committed.view
 
     def _reopen(self) -> None:
-        """Another session in place of one that was expired; `Overtaken` if what it stored may be gone meanwhile."""
+        """Open another session in place of an expired one. `Overtaken` if the stored data may be gone."""
         before = self.view
         self._lifeline.end()
         if self._kind == "backup":
@@ -105,11 +104,11 @@ class WriterSession:
             self._close()
         raise Overtaken(
             "this session has expired, and prune may have removed data that it references",
-            hint="run the same command again: what is stored is reused",
+            hint="run the same command again (stored data is reused)",
         )
 
     def add(self, packs: Sequence[PackWritten]) -> None:
-        """Takes note of packs that are durable, for the next checkpoint or the commit."""
+        """Add durable packs to the next checkpoint or the commit."""
         self._pending += packs
         for pack in packs:
             self.degraded |= pack.degraded
@@ -120,22 +119,22 @@ class WriterSession:
         return sum(len(block.lengths) for pack in self._pending for block in pack.contents.blocks)
 
     def checkpoint(self) -> list[SegmentId]:
-        """Makes known what was stored so far, and renews the session; the segments that were added."""
+        """Record the stored packs and renew the session. Return the segments that were added."""
         segments = self._store_segment(())
         committed = self._commit(lambda: CheckpointSession(self.id, tuple(segments)))
         self._repository.adopt(committed.view)
         return [ref.id for ref in segments]
 
     def renew(self) -> None:
-        """Shows that it is alive, if it has not for long; it goes on with the view that it has."""
+        """Renew the session if it was not renewed for long. The view stays the same."""
         if time.monotonic() - self._renewed_s < RENEW_S:
             return
         self._renewed_s = time.monotonic()
-        with suppress(NoQuorum):  # there may be one the next time; without one nobody else can end the session either
+        with suppress(NoQuorum):  # there may be one the next time, and without one the session cannot be ended either
             self._repository.manifest.commit(CheckpointSession(self.id))
 
     def commit(self, snapshot: Snapshot, scarce: Sequence[SegmentRef] = ()) -> "View":
-        """The snapshot, its segments, and the end of the session, in one change. `scarce` segments are stored again."""
+        """Commit the snapshot, its segments and the end of the session in one change. Store `scarce` segments again."""
         live = self._repository.view.state.segments
         merge = to_merge(live, self.pending_rows, SEGMENT_ROWS_MAX) if self._pending else []
         merge = [ref for ref in merge if ref.id in self._repository.index.mapped()]
@@ -147,11 +146,11 @@ class WriterSession:
         except Rejected as error:
             if error.reason != SEGMENTS_CHANGED:
                 raise
-            # another run replaced the same segments; without replacing any there is nothing to disagree about
+            # another run replaced the same segments, and without replacements there is no conflict
             self._pending = pending
             committed = self._add(snapshot, self._store_segment(()), ())
         self._lifeline.end()
-        self._repository.view = committed  # the index is left as it was: nobody looks anything up after the commit
+        self._repository.view = committed  # the index is not reloaded: there are no lookups after the commit
         return committed
 
     def _add(self, snapshot: Snapshot, segments: list[SegmentRef], replaces: tuple[SegmentId, ...]) -> "View":
@@ -161,7 +160,7 @@ class WriterSession:
         return self._commit(op).view
 
     def abandon(self) -> None:
-        """End the session without a snapshot; what is durable becomes known, so that the next run reuses it."""
+        """End the session without a snapshot. Durable packs are recorded, so that the next run reuses them."""
         if self._over:
             return
         try:
@@ -171,7 +170,7 @@ class WriterSession:
             self._close()
 
     def _close(self) -> None:
-        """Nothing is left to do for a session that somebody else has ended."""
+        """Close the session. Nothing is left to do if it has already ended."""
         try:
             self._repository.manifest.commit(CloseSession(self.id))
         except Rejected as error:
@@ -188,7 +187,7 @@ class WriterSession:
         return view
 
     def _commit(self, op: "Callable[[], CheckpointSession | AddSnapshot]") -> "Committed":
-        """Commits an op of this session; under a new one, if somebody expired it."""
+        """Commit an op of this session, under a new one if it expired."""
         try:
             change = op()
             committed = self._repository.manifest.commit(change)
@@ -214,7 +213,7 @@ class WriterSession:
         return [] if segment is None else [self._judged(segment)]
 
     def _store_again(self, refs: Sequence[SegmentRef]) -> list[SegmentRef]:
-        """Segments that this host has in its cache, under new names."""
+        """Store segments from this host's cache again, under new names."""
         repository = self._repository
         readers = [repository.index.reader(ref.id) for ref in refs]
         new = [store_segment(repository, self._writer, reader.packs, reader.rows()) for reader in readers]
@@ -230,16 +229,18 @@ class WriterSession:
 
 
 def may_be_gone(before: "View", now: "View") -> bool:
-    """Whether anything that a session stored or found at `before` may have been taken away by `now`, if it was not open."""
+    """Return whether data that a session stored or found at `before` may have been removed by `now`, unless it was
+    open.
+    """
     return _latest_removal(now) > _latest_removal(before) or bool(_places(before) - _places(now))
 
 
 def _places(view: "View") -> frozenset[TargetName]:
-    """The targets that a session stores on; one that is drained or given up since may be about to go, or gone."""
+    """Return the targets that a session stores on. One that was drained or given up since may be about to go, or gone."""
     return frozenset(row.name for row in view.state.targets if row.state == "active")
 
 
 def _latest_removal(view: "View") -> int:
-    """The change at which prune last condemned or removed anything."""
+    """Return the change at which prune last condemned or removed anything."""
     condemned = view.state.condemned
     return max(view.state.last_removal, condemned.sequence if condemned else 0)

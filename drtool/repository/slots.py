@@ -1,9 +1,10 @@
-"""The key slots as they lie on the targets, against the manifest's table of them: read, compared, put right.
+"""The key slots at the targets: reading them, comparing them with the manifest's table, and repairing them.
 
 Invariants
-    A slot is copied only if its bytes are those that the manifest names, and deleted only if the manifest says that it went,
-    or by whoever has just put it there in vain.
-    What the manifest does not name is never counted on: anybody who can write to a target can put such a thing there.
+    A slot is copied only if its bytes are those in the manifest. It is deleted only if the manifest says that it was
+    removed, or by the run that has just stored it in vain.
+    A slot that the manifest does not name is never relied on, since anyone with write access to a target can put one
+    there.
 """
 
 import time
@@ -30,9 +31,9 @@ WORKERS = 8
 
 
 class SlotsHeld(Struct, frozen=True):
-    """What lies below `keys/`: bytes by slot id for each target that could be read; why not for the others.
+    """The slots at the targets: bytes by slot id for each target that could be read, and why the others could not.
 
-    `keepers`: the targets that are to hold every slot.
+    `keepers`: the targets that should hold every slot.
     """
 
     at: dict[TargetName, dict[str, bytes]]
@@ -40,16 +41,16 @@ class SlotsHeld(Struct, frozen=True):
     keepers: list[TargetName]
 
     def holders(self, slot: SlotRow) -> list[TargetName]:
-        """The targets that hold exactly these bytes."""
+        """Return the targets that hold exactly these bytes."""
         return [name for name, texts in self.at.items() if _is_whole(texts.get(slot.id.hex()), slot)]
 
     def damaged(self, slot: SlotRow) -> list[TargetName]:
-        """The targets that hold something else under its name."""
+        """Return the targets that hold other bytes under its name."""
         id_ = slot.id.hex()
         return [name for name, texts in self.at.items() if id_ in texts and not _is_whole(texts[id_], slot)]
 
     def missing(self, slot: SlotRow) -> list[TargetName]:
-        """The targets that could be read and should hold it, and show nothing under its name."""
+        """Return the readable targets that should hold it but have nothing under its name."""
         return [name for name in self.keepers if name in self.at and slot.id.hex() not in self.at[name]]
 
     def showing(self, id_: str) -> list[TargetName]:
@@ -60,7 +61,7 @@ class SlotsHeld(Struct, frozen=True):
 
 
 def read_slots(targets: Targets, rows: Iterable[Target]) -> SlotsHeld:
-    """Reads every slot on every target that can be reached."""
+    """Read every slot on every reachable target."""
     at: dict[TargetName, dict[str, bytes]] = {}
     unread: dict[TargetName, str] = {}
     keepers = keeps_slots(targets, rows)
@@ -73,12 +74,12 @@ def read_slots(targets: Targets, rows: Iterable[Target]) -> SlotsHeld:
 
 
 def table_of(table: KeyTable, held: SlotsHeld, repository: RepositoryId) -> KeyTable:
-    """The manifest's table; where nobody wrote one down, what most targets show."""
+    """Return the manifest's table, or if none was ever recorded, the slots that most targets show."""
     return table if table.epoch else KeyTable(slots=tuple(found_slots(held, repository)))
 
 
 def found_slots(held: SlotsHeld, repository: RepositoryId) -> Iterator[SlotRow]:
-    """Each slot of this repository that any target shows, in the form that most of them do."""
+    """Yield each slot of this repository at any target, in the form that most of them have."""
     for id_ in held.ids():
         texts = Counter(texts[id_] for texts in held.at.values() if id_ in texts)
         for text, _ in texts.most_common():
@@ -89,39 +90,39 @@ def found_slots(held: SlotsHeld, repository: RepositoryId) -> Iterator[SlotRow]:
 
 
 def problems_with_slots(held: SlotsHeld, recorded: KeyTable, repository: RepositoryId) -> Iterator[str]:
-    """What is not as the manifest says, each in a sentence. Targets that could not be read are not judged."""
+    """Yield the differences from the manifest, in sentences. Targets that could not be read are not judged."""
     table = table_of(recorded, held, repository)
     gone = {id_.hex() for id_ in table.removed}
     for slot in table.slots:
         name = f"key slot {slot.id.hex()} ({slot.label})"
         if not held.holders(slot):
-            yield f"{name} lies on no target that can be read"
+            yield f"{name} is at no readable target"
             continue
         if missing := held.missing(slot):
             yield f"{name} is missing at {', '.join(missing)}: drtool repair writes it again"
         if damaged := held.damaged(slot):
             yield f"{name} is damaged at {', '.join(damaged)}: drtool repair writes it again"
         if unwanted := [target for target in held.holders(slot) if target not in held.keepers]:
-            yield f"{name} lies at {', '.join(unwanted)}, which is to keep none (keys: false)"
+            yield f"{name} is at {', '.join(unwanted)}, which should keep none (keys: false)"
     known = {slot.id.hex() for slot in table.slots}
     slots = {slot.id.hex(): slot for slot in found_slots(held, repository)}
     for id_ in held.ids():
         where = ", ".join(held.showing(id_))
         if id_ in gone:
-            yield f"key slot {id_} was removed and still lies at {where}: drtool repair removes it there"
+            yield f"key slot {id_} was removed but is still at {where}: drtool repair removes it there"
         elif id_ not in known and id_ in slots:
             yield f"key slot {id_} ({slots[id_].label}) at {where} is not in the manifest"
         elif id_ not in known:
-            yield f"{KEYS_PREFIX}{id_} at {where} is no key slot of this repository"
+            yield f"{KEYS_PREFIX}{id_} at {where} is not a key slot of this repository"
 
 
 def slot_row(slot: KeySlot, host: str, generation: int = 1) -> SlotRow:
-    """A slot, as the manifest names it."""
+    """Return a slot as a row of the manifest."""
     return SlotRow(bytes.fromhex(slot.id), slot.label, generation, object_name(slot.encode()), time.time_ns(), host)
 
 
 def keeps_slots(targets: Targets, rows: Iterable[Target]) -> list[TargetName]:
-    """The targets that are to hold every slot, unless the manifest or this host's configuration says `keys: false`."""
+    """Return the targets that should hold every slot, except those with `keys: false` in manifest or configuration."""
     known = {row.name: row.keys for row in rows if row.state != "lost"}
     known |= {name: True for name in targets.online() if name not in known}
     return sorted(
@@ -130,7 +131,7 @@ def keeps_slots(targets: Targets, rows: Iterable[Target]) -> list[TargetName]:
 
 
 class Mended(Struct, frozen=True):
-    """What was put right: slots that missed or were damaged, and removed ones that were still there; what failed, and why."""
+    """The repaired slots, the removed ones that were deleted, and the targets where it failed, with reasons."""
 
     put: list[tuple[TargetName, str]]
     removed: list[tuple[TargetName, str]]
@@ -140,21 +141,22 @@ class Mended(Struct, frozen=True):
         for target, id_ in self.put:
             yield f"key slot {id_} was missing or damaged at {target}: it was written again"
         for target, id_ in self.removed:
-            yield f"key slot {id_} was removed while {target} was away; it is gone from there now"
+            yield f"key slot {id_} was removed while {target} was away, and is now deleted there"
         for target, why in self.failed.items():
-            yield f"key slots at {target} cannot be put right: {why}"
+            yield f"key slots at {target} cannot be repaired: {why}"
 
 
 def mend_slots(
     targets: Targets, table: KeyTable, rows: Iterable[Target], *, kept: bytes | None = None, thorough: bool = False
 ) -> Mended:
-    """Brings every reachable target to what the manifest says of slots; damage is looked for only if `thorough`.
+    """Bring the slots of every reachable target to the state in the manifest. Damage is checked only if `thorough`.
 
-    `kept`: the slot that this host keeps, for when no target has it whole. Before anything is sealed and stored there: a target
-    whose slots are old could not be opened by itself. So a target that has none of them and takes none gets no more writes.
+    `kept`: the slot that this host keeps, in case no target has it whole. This precedes all sealing and storing there,
+    since a target with outdated slots could not be opened on its own. So a target that has and accepts none of them
+    gets no more writes.
     """
     mended = Mended([], [], {})
-    if not table.epoch:  # nobody wrote down which slots there are
+    if not table.epoch:  # no slots were ever recorded
         return mended
     keepers = keeps_slots(targets, rows)
     gone = {id_.hex() for id_ in table.removed}
@@ -172,7 +174,7 @@ def mend_slots(
             mended.failed[name] = error.message
             if wanted and not _holds_any(targets, name, wanted):
                 silent.extend([name] if targets.may_return(name, error) else [])
-                targets.fail(name, f"it does not take the key slots: {error.message}")
+                targets.fail(name, f"it does not accept the key slots: {error.message}")
 
     def mend_patiently(name: TargetName) -> None:
         wanted = table.slots if name in keepers else ()
@@ -182,7 +184,7 @@ def mend_slots(
             targets.failures.pop(name, None)
             mended.failed.pop(name, None)
 
-    with ThreadPoolExecutor(WORKERS, "slots") as threads:  # a few round trips each: no target waits for another
+    with ThreadPoolExecutor(WORKERS, "slots") as threads:  # a few round trips each, so targets run concurrently
         list(threads.map(mend, targets.online()))
         if silent and not any(map(targets.writable, targets.storing())):
             list(threads.map(mend_patiently, silent))
@@ -190,8 +192,8 @@ def mend_slots(
 
 
 def _holds_any(targets: Targets, name: TargetName, slots: Iterable[SlotRow]) -> bool:
-    """Whether one of the slots lies there, by its name."""
-    with suppress(StoreError):  # what cannot be listed holds nothing to rely on
+    """Return whether one of the slots is there, by its name."""
+    with suppress(StoreError):  # an unlisted target cannot be relied on
         listed = {info.name for info in islice(targets.store(name).list(KEYS_PREFIX), 4 * SLOTS_MAX)}
         return any(KEYS_PREFIX + slot.id.hex() in listed for slot in slots)
     return False
@@ -219,15 +221,15 @@ def _mend(
             continue
         store.put(KEYS_PREFIX + id_, text)
         mended.put.append((name, id_))
-    for id_ in sorted(gone & listed) if not missing else ():  # else perhaps nothing would be left that opens it
+    for id_ in sorted(gone & listed) if not missing else ():  # otherwise no slot might be left that opens it
         store.delete(KEYS_PREFIX + id_)
         mended.removed.append((name, id_))
 
 
 def _whole_text(targets: Targets, slot: SlotRow) -> bytes | None:
-    """The slot's bytes from any target that has them as the manifest names them."""
+    """Return the slot's bytes from any target that has them with the hash in the manifest."""
     for name in targets.online():
-        with suppress(StoreError):  # the next one may have them; that none has is for `key list` to say
+        with suppress(StoreError):  # the next one may have them, and `key list` reports if none has
             text = _text(targets.store(name), slot.id.hex())
             if _is_whole(text, slot):
                 return text
@@ -235,7 +237,7 @@ def _whole_text(targets: Targets, slot: SlotRow) -> bytes | None:
 
 
 def put_slots(targets: Targets, names: Iterable[TargetName], slots: Mapping[str, bytes]) -> dict[TargetName, str]:
-    """Stores slots, by id, on each of these targets that can be reached; why not for those that do not hold all now."""
+    """Store slots, by id, on each reachable one of these targets. Return why others do not hold all of them now."""
     failed: dict[TargetName, str] = {}
     for name in names:
         try:
@@ -247,7 +249,7 @@ def put_slots(targets: Targets, names: Iterable[TargetName], slots: Mapping[str,
 
 
 def delete_slots(targets: Targets, names: Iterable[TargetName], ids: Iterable[str]) -> dict[TargetName, str]:
-    """Deletes slots from these targets; why not for those that may still hold one."""
+    """Delete slots from these targets. Return why some may still hold one."""
     failed: dict[TargetName, str] = {}
     wanted = list(ids)
     for name in names:
@@ -260,7 +262,7 @@ def delete_slots(targets: Targets, names: Iterable[TargetName], ids: Iterable[st
 
 
 def slot_texts(store: Store) -> dict[str, bytes]:
-    """What lies below `keys/`, by the last part of its name."""
+    """Return the objects below `keys/`, by the last part of the name."""
     names = [info.name for info in islice(store.list(KEYS_PREFIX), SLOTS_MAX)]
     ids = [name.removeprefix(KEYS_PREFIX) for name in names]
     return {id_: text for id_ in ids if (text := _text(store, id_)) is not None}  # None: removed since it was listed
@@ -278,8 +280,8 @@ def _is_whole(text: bytes | None, slot: SlotRow) -> bool:
 
 
 def slot_repositories(store: Store) -> Iterator[RepositoryId]:
-    """The repository that each key slot at a place says it belongs to."""
-    with suppress(StoreError):  # a place that cannot be read says nothing
+    """Yield the repository named in each key slot at a place."""
+    with suppress(StoreError):  # an unreadable place yields nothing
         for text in slot_texts(store).values():
             with suppress(FormatError, ValueError):
                 yield RepositoryId(bytes.fromhex(KeySlot.decode(text).repository))

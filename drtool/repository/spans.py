@@ -1,10 +1,10 @@
-"""Which neighbouring blocks of packs are fetched with one request: PURE.
+"""Spans: neighbouring blocks of packs that are fetched with one request. Pure.
 
 Invariants
-    A span is of one pack, no longer than `SPAN_BYTES` unless it is one block; nothing lies in it that is not needed, but for gaps
-    of up to `GAP_BYTES` each.
-    A request to a target begins and ends on the grid of `GRID_BYTES`, or with the pack: the target does not see where blocks
-    begin and end, nor so how long the chunks of a file are.
+    A span belongs to one pack, and is no longer than `SPAN_BYTES` unless it is one block. It contains only needed
+    blocks, except for gaps of up to `GAP_BYTES` each.
+    A request to a target begins and ends on the grid of `GRID_BYTES`, or with the pack. So the target cannot see where
+    blocks begin and end, and thus how long the chunks of a file are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,13 +17,13 @@ from drtool.packing import Location, SegmentPack
 SPAN_BYTES = 8 << 20
 GAP_BYTES = 128 << 10
 GRID_BYTES = 16 << 10
-"""A request reads so much too much on average: 1.6 % of a block of 1 MiB."""
+"""A request reads this much extra on average: 1.6 % of a block of 1 MiB."""
 
 Key = tuple[PackId, int]
 
 
 class Span(Struct, eq=False):
-    """Neighbouring blocks of one pack, by number, with where each begins and how long it is, in bytes of the pack."""
+    """Neighbouring blocks of one pack by number, each with its start and length in bytes of the pack."""
 
     pack: SegmentPack
     blocks: dict[int, tuple[int, int]]
@@ -36,9 +36,10 @@ class Span(Struct, eq=False):
 
 
 def spans_of(locations: Iterable[Location], known: Callable[[Key], bool]) -> Iterator[Span]:
-    """The blocks in which some chunks lie, neighbours together, pack by pack in the order of need; none that is `known`.
+    """Yield the blocks of some chunks as spans, pack by pack in the order of need, except those that are `known`.
 
-    Within a pack by position: small chunks are bundled, so blocks do not lie in the order in which a file needs them.
+    Within a pack they are ordered by position. Small chunks are bundled, so blocks are not stored in the order of a
+    file.
     """
     packs: dict[PackId, SegmentPack] = {}
     wanted: dict[PackId, set[int]] = {}
@@ -65,7 +66,7 @@ def _spans_in(pack: SegmentPack, blocks: Sequence[int]) -> Iterator[Span]:
 
 
 def on_grid(pack: SegmentPack, start: int, end: int) -> tuple[int, int]:
-    """Where to begin and end reading, for a part of a pack."""
+    """Return the bounds to read for a part of a pack."""
     return start - start % GRID_BYTES, max(end, min(pack.size_bytes, end + -end % GRID_BYTES))
 
 

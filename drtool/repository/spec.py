@@ -1,4 +1,4 @@
-"""What it takes to reach a repository from this host: handed in by the caller, never read from the environment here."""
+"""The parameters for reaching a repository from this host. The caller passes them, and no environment is read here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +16,16 @@ Vote: TypeAlias = Literal["auto", "true", "false", "only"]
 
 
 class TargetSpec(Struct, frozen=True, kw_only=True):
-    """One target as this host reaches it. `url` is in full (`config.urls`); a plain path is a directory's."""
+    """One target as this host reaches it. `url` is in full (`config.urls`), and a plain path is a directory."""
 
     name: TargetName
     url: str
     access: Access = NO_ACCESS
     weight: int = 1
     keys: bool = True
-    """Whether key slots are kept there; without, somebody who reads the site has nothing to guess passwords against."""
+    """Whether key slots are kept there. Without them, a reader of the site has nothing to guess passwords against."""
     vote: Vote = "auto"
-    """Whether its site may vote through it: if its file system is known to be safe; vouched for; never; and nothing else."""
+    """Whether its site may vote through it: if its file system is known to be safe, always, never, or vote only."""
 
     @property
     def site(self) -> SiteName:
@@ -33,7 +33,7 @@ class TargetSpec(Struct, frozen=True, kw_only=True):
 
 
 class RepositorySpec(Struct, frozen=True, kw_only=True):
-    """A repository as this host knows it."""
+    """A repository in terms of this host's configuration."""
 
     label: str
     targets: tuple[TargetSpec, ...]
@@ -44,13 +44,13 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     user: str = ""
     timezone: str = "UTC"
     manifest_from: tuple[str, ...] = ()
-    """Read without a quorum from these sites, or from `any`; empty: read for certain."""
+    """Read without a quorum from these sites, or from `any`. Empty: read with certainty."""
     anyhow: bool = False
-    """Without a quorum, go on with what any site knows; the repository says why."""
+    """Without a quorum, continue with the data of any site. The repository records why."""
     anywhere: bool = False
-    """Try every directory that the manifest names, whichever host's it is: its marker proves it."""
+    """Try every directory in the manifest, on any host, since its marker proves it."""
     declares: bool = False
-    """For the command that says which of two copies of a target goes on: it uses the catalogue's, instead of being refused."""
+    """For the command that selects one of two copies of a target: it uses the catalogue's instead of being refused."""
     rerun: str = "the same command"
     """The command line to repeat, for hints."""
     reading: str = "the same command with --manifest-from any"
@@ -58,19 +58,19 @@ class RepositorySpec(Struct, frozen=True, kw_only=True):
     config: str = "drtool.yaml"
     """The file that names `targets`, for hints."""
     trace: Callable[[Note], None] | None = None
-    """Receives a note for each phase of consensus; None: nobody watches."""
+    """Receives a note for each phase of consensus. None: no trace."""
     read_only: bool = False
-    """Every store refuses to write; `state_dir` is then a copy, which is thrown away."""
+    """Every store refuses to write. `state_dir` is then a copy, which is thrown away."""
     faults_dir: Path | None = None
-    """The state directory whose faults are heeded; None: `state_dir`."""
+    """The state directory whose faults are applied. None: `state_dir`."""
     rates: Rates = UNLIMITED
-    """How fast each target may be written to and read from."""
+    """The limits on writing to and reading from each target."""
     patience_s: float = 0.0
-    """How long a server that stopped answering is waited for, where no other target can serve."""
+    """How long to wait for a server that stopped answering, if no other target can serve."""
 
 
 def local_path(url: str) -> Path:
-    """The directory behind a `file://` URL or a plain path."""
+    """Return the directory behind a `file://` URL or a plain path."""
     path = url.removeprefix(FILE_SCHEME)
     if not path.startswith("/"):
         raise UsageError(f"target URL {url!r} is not an absolute path", hint="write file:///path/to/directory")

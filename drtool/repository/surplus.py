@@ -1,11 +1,12 @@
-"""Taking away copies that are one too many, under the one mover session.
+"""Removal of surplus copies, under the only mover session.
 
 Invariants
-    A copy goes only after every place that the ring wants gave the object back whole, read while the session was open. Nobody
-    else takes copies away meanwhile, so those places have it when the copy goes.
-    The session is looked up before each batch of deletions, and again when the last look is more than a second old, or the
-    machine stood still: it may have been expired meanwhile, or closed before the machine was restored from a snapshot.
-    The ring may change while copies go. They are then planned anew, since the copies that went are no longer the right ones.
+    A copy is removed only after every desired place returned the object whole, read while the session was open. No
+    other run removes copies meanwhile, so those places still have it when the copy is removed.
+    The session is checked before each batch of deletions, and again if the last check is more than a second old or the
+    machine stood still. It may have expired meanwhile, or have been closed before the machine was restored from a
+    snapshot.
+    The ring may change while copies are removed. The rest is then planned again, since other copies are surplus now.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,10 +38,10 @@ Stopped: TypeAlias = Literal["", "mover-open", "ring-changed", "expired"]
 
 
 class Taken(Struct, frozen=True):
-    """The copies that went, and why not all of them: for people in `why`, with the way out in `hint`.
+    """The removed copies, and why some remain: for people in `why`, with the way out in `hint`.
 
-    `mover-open`: another mover's session is open. `ring-changed`: the rest is to be planned anew. `expired`: this session was
-    ended from outside.
+    `mover-open`: another mover's session is open. `ring-changed`: the rest must be planned again. `expired`: this
+    session was ended from outside.
     """
 
     removed: Amount = Amount()
@@ -57,7 +58,7 @@ class Surplus:
         self._watch = ClockWatch()
         self._removed = Amount()
         self._unanswered: set[Copy] = set()
-        """Deletions that were begun and whose outcome is unknown: they may yet take effect."""
+        """Deletions that were begun without a known outcome, so they may still take effect."""
 
     def take(self, outcomes: Iterable[Outcome]) -> Taken:
         """Delete the removable copies of `outcomes`, as far as the others are whole."""
@@ -78,7 +79,7 @@ class Surplus:
         return Taken(self._removed, stopped, _RING_CHANGED if stopped else "", _AGAIN if stopped else "")
 
     def _begin(self, writer: Writer) -> "WriterSession | None":
-        """The mover session, or None while another mover has it. The second look finds out whether that one died."""
+        """Return the mover session, or None while another mover has it. The second attempt detects whether it died."""
         for _ in range(2):
             try:
                 return self._repository.begin(writer, "", "mover")
@@ -95,7 +96,7 @@ class Surplus:
         return Taken(Amount(), "mover-open", f"{_STAY}: {mover.text}", mover.hint)
 
     def _end(self, session: "WriterSession") -> None:
-        """Close the session, unless a deletion may yet take effect: it could hit a copy that the next ring promises.
+        """Close the session, unless a deletion may still take effect: it could hit a copy that the next ring promises.
 
         Such a session ends when a later run on this host finds that its process has ended.
         """
@@ -104,7 +105,7 @@ class Surplus:
             return
         where = ", ".join(sorted({target for target, _ in self._unanswered}))
         self._emit(
-            Warned(message=f"{where} did not say whether it deleted: no copies are taken away until the next run looks")
+            Warned(message=f"{where} did not confirm a deletion, so no copies are removed until the next run checks")
         )
 
     def _take(self, due: Sequence[Outcome], session: "WriterSession") -> Stopped:
@@ -119,7 +120,7 @@ class Surplus:
         return ""
 
     def _whole(self, batch: Sequence[Outcome]) -> list[Outcome]:
-        """The objects that every place the ring wants gives back whole; what is damaged is remembered for `repair`."""
+        """Return the objects that every desired place returns whole. Damaged copies are recorded for `repair`."""
         copies = [(name, outcome.job.expected.name) for outcome in batch for name in outcome.job.expected.desired]
         targets = self._repository.targets
         threads = ThreadPoolExecutor(self._workers, "read")
@@ -142,7 +143,7 @@ class Surplus:
         return ""
 
     def _delete_patiently(self, copy: Copy, outcome: Outcome, session: "WriterSession") -> Stopped:
-        """Delete a copy. After a wait for its server, the session is looked at again before anything is sent."""
+        """Delete a copy. After a wait for its server, the session is checked again before anything is sent."""
         for attempt in count():
             stopped = self._standing(session) if attempt or self._watch.stood_still() else ""
             if stopped:
@@ -153,7 +154,7 @@ class Surplus:
         raise AssertionError("unreachable")
 
     def _delete_one(self, copy: Copy, size_bytes: int) -> None:
-        self._unanswered.add(copy)  # before it begins: Ctrl-C may leave it under way
+        self._unanswered.add(copy)  # before it begins, since Ctrl-C may leave it in flight
         gone = remove(self._repository.targets, *copy)
         if gone is not None:
             self._unanswered.discard(copy)
@@ -161,8 +162,8 @@ class Surplus:
             self._removed += Amount(1, size_bytes)
 
     def _standing(self, session: "WriterSession") -> Stopped:
-        """Whether the session is still open, and the ring still the one that was planned by."""
-        self._watch = ClockWatch()  # before the look: what happens after it began counts as after it
+        """Check whether the session is still open, and the ring is still the planned one."""
+        self._watch = ClockWatch()  # before the check, so that a pause during it counts
         try:
             session.renew()
         except Rejected as error:
@@ -175,11 +176,11 @@ class Surplus:
         return "" if state.ring == self._ring else "ring-changed"
 
 
-_STAY = "copies that are one too many stay"
+_STAY = "surplus copies remain"
 _AGAIN = "run it again"
 _RING_CHANGED = f"{_STAY}, since the ring changed meanwhile"
-_EXPIRED = f"{_STAY}: session {{}} of this run was expired while it took copies away, so it stopped"
-_EXPIRED_HINT = "find out who ended it, and whether a copy of this machine runs; then run it again"
+_EXPIRED = f"{_STAY}: session {{}} of this run expired while it removed copies, so it stopped"
+_EXPIRED_HINT = "find out why it ended, and whether a copy of this machine runs, then run it again"
 
 
 def _batches(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:

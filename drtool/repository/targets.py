@@ -1,10 +1,10 @@
-"""The targets that this host knows: reached or offline, and what went wrong with each since.
+"""The targets of this host: which are reached or offline, and their failures since.
 
 Invariants
-    A target that failed a write gets no further writes in this run; what it misses is owed to it.
-    Reads may always be tried: a full or read-only target still gives what it has.
-    Objects go through each target's guard (`stores/guarding`); a register only through its circuit. Guards are made once and
-    shared by forked workers. All targets are opened at once; nobody waits longer than `OPEN_TIMEOUT_S` for one that hangs.
+    A target that failed a write gets no further writes in this run. Its missing objects are owed to it.
+    Reads may always be tried, since a full or read-only target still returns its objects.
+    Objects go through each target's guard (`stores/guarding`), and a register only through its circuit. Guards are
+    created once and shared by forked workers. All targets are opened at once, each within `OPEN_TIMEOUT_S`.
 """
 
 import os
@@ -40,14 +40,14 @@ from drtool.stores.patience import Patience, waiting_words
 from drtool.stores.rehearsal import RehearsedStore
 
 NO_MARKER = "it holds no repository (an unmounted disk looks like this)"
-UNNAMED = "this host's configuration does not say how to reach it"
+UNNAMED = "this host's configuration has no way to reach it"
 
 T = TypeVar("T")
 OpenStore = Callable[[TargetSpec], VoterStore]
 
 
 class Suspect(Struct, frozen=True):
-    """A place that answered and has no sound marker of the target that it should be; `reason` says what its marker is."""
+    """A place that answered without a valid marker of the expected target. `reason`: the fault of its marker."""
 
     spec: TargetSpec
     objects: VoterStore
@@ -59,7 +59,7 @@ _Opened: TypeAlias = tuple[VoterStore, VoterStore, Marker]
 
 
 class Targets:
-    """Every target by name, sorted; `failures` says why a target gets no (more) writes."""
+    """Every target by name, sorted. `failures`: why a target gets no (more) writes."""
 
     def __init__(
         self,
@@ -76,10 +76,10 @@ class Targets:
         self._rates, self._patience_s = rates, patience_s
         self._process = os.getpid()
         self.tell: Callable[[str], None] = lambda _text: None
-        """Takes a sentence for the user."""
+        """Accepts a sentence for the user."""
         self._rehearsals = rehearsals
         self.overlays = overlays
-        """The faults of drills on this host, which every store here heeds."""
+        """The faults of drills on this host, which every store here applies."""
         self._rehearsed: list[tuple[str, RehearsedStore]] = []
         self._guards: dict[TargetName, Guard] = {}
         self._stores: dict[TargetName, VoterStore] = {}
@@ -89,32 +89,32 @@ class Targets:
         self._away: set[TargetName] = set()
         """Servers among them that stopped answering, so that asking again later may help."""
         self.unanswered: set[TargetName] = set()
-        """Servers that did not answer when they were to be opened."""
+        """Servers that did not answer during the opening."""
         self.busy = False
         """Whether one of them said that it is busy."""
         self._inherited: dict[TargetName, str] = {}
         self._parted: dict[TargetName, Marker] = {}
-        """Those of a worker that its command had reached before."""
+        """For a worker: the servers that it could not open although its command had reached them."""
         self.full: set[TargetName] = set()
-        """Those of them that had no room left: deleting there makes some."""
+        """Those of them that were full. Deleting objects there frees space."""
         self.absent: set[TargetName] = set()
         """Targets that answered, but hold no repository at all."""
         self.lost: set[TargetName] = set()
         """Targets that the manifest has given up."""
         self.suspects: dict[TargetName, Suspect] = {}
-        """Places that may be targets whose marker is missing or damaged: `recognition` looks at what lies there."""
+        """Places that may be targets with a missing or damaged marker. `recognition` inspects their contents."""
         self.unmarked: dict[TargetName, str] = {}
-        """Targets that were recognised without a sound marker, and what is wrong with it."""
+        """Targets that were recognised without a valid marker, and the fault of the marker."""
         self._taken: list[VoterStore] = []
         self._arbiters: set[TargetName] = set()
         self._named: frozenset[TargetName] | None = None
 
     def connect(self, repository: RepositoryId | None) -> None:
-        """Opens every target's store; one that is not this repository's, or another target, stays offline."""
+        """Open every target's store. One of another repository, or of another target, stays offline."""
         self._try(self.specs.values(), lambda _name: repository)
 
     def extend(self, spec: TargetSpec, repository: RepositoryId) -> bool:
-        """One target more, or at another place than the configuration says; False, and all as it was, if it is not there."""
+        """Add a target, or another place of one. Return False, with nothing changed, if it is not there."""
         before, reason, absent = self.specs.get(spec.name), self.failures.pop(spec.name, None), set(self.absent)
         suspect = self.suspects.pop(spec.name, None)
         self._try((spec,), lambda _name: repository)
@@ -126,7 +126,7 @@ class Targets:
         return spec.name in self._stores
 
     def _try(self, specs: Iterable[TargetSpec], repository_of: Callable[[TargetName], RepositoryId | None]) -> None:
-        """Opens targets, all at once, and takes in those that are what they should be."""
+        """Open targets concurrently, and take in those that are the expected ones."""
         errands = {spec.name: Errand(partial(self._connect, spec, repository_of(spec.name))) for spec in specs}
         ends_at = time.monotonic() + OPEN_TIMEOUT_S
         for name, errand in errands.items():
@@ -143,7 +143,7 @@ class Targets:
                 self.absent.add(name)
             self.failures[name] = error.message
             self._note_silence(name, error)
-        except DrtoolError as error:  # nothing that passes by itself: what to do about it belongs to it
+        except DrtoolError as error:  # it does not pass without action, so include the hint
             self.failures[name] = _in_full(error)
         else:
             if isinstance(opened, Suspect):
@@ -181,7 +181,7 @@ class Targets:
             raise
 
     def take_in(self, suspect: Suspect, name: TargetName, marker: Marker) -> None:
-        """Make a suspect one of the targets, under `name`; `marker` is what its own should say."""
+        """Make a suspect one of the targets, under `name`. `marker`: the marker that it should have."""
         before = suspect.spec.name
         self.suspects.pop(before, None)
         for known in (before, name):
@@ -193,7 +193,7 @@ class Targets:
         self.unmarked[name] = f"its {MARKER_OBJECT} is missing" if suspect.reason == NO_MARKER else suspect.reason
 
     def set_aside(self, name: TargetName, reason: str) -> None:
-        """Make a target that was reached a suspect: it is offline until it is recognised."""
+        """Make a reached target a suspect, which is offline until it is recognised."""
         self._suspect(name, Suspect(self.specs[name], self._stores.pop(name), self._registers.pop(name), reason))
         del self.markers[name]
         self.unmarked.pop(name, None)
@@ -204,13 +204,13 @@ class Targets:
         self.unmarked.pop(name, None)
 
     def close_suspects(self) -> None:
-        """Give up on the suspects: they stay offline in this run."""
+        """Give up on the suspects, which stay offline in this run."""
         for suspect in self.suspects.values():
             suspect.objects.close()
         self.suspects.clear()
 
     def _rehearse(self, spec: TargetSpec, medium: VoterStore) -> VoterStore:
-        """A place that is not this host's own is asked at once what it is always asked."""
+        """Return a remote place with its usual requests sent ahead, all at once."""
         if is_directory(spec.url) or self._rehearsals is NOTHING_REMEMBERED:
             return medium
         rehearsed = RehearsedStore(medium, self._rehearsals.of(spec.url))
@@ -218,28 +218,28 @@ class Targets:
         return rehearsed
 
     def settle(self) -> None:
-        """The opening is over: nothing is asked ahead any more, and what was asked is remembered."""
+        """End the opening: nothing is requested ahead any more, and the requests are recorded."""
         for url, rehearsed in self._rehearsed[:]:
             self._rehearsals.keep(url, rehearsed.settle())
         self._rehearsed.clear()
         self._rehearsals = NOTHING_REMEMBERED
 
     def guard(self, name: TargetName) -> Guard:
-        """What stands between this command and the target."""
+        """Return the guard between this command and the target."""
         return self._guards.setdefault(name, Guard(self._rates, patience=Patience(self._patience_s)))
 
     def keep_only(self, authentic: Callable[[Marker], bool]) -> None:
-        """Drops targets whose marker was not written by this repository."""
+        """Drop targets with a marker that another repository wrote."""
         for name in [n for n, marker in self.markers.items() if n not in self.unmarked and not authentic(marker)]:
             self.set_aside(name, f"its {MARKER_OBJECT} was not written by this repository")
 
     def drop(self, name: TargetName, reason: str) -> None:
-        """Treats a target that was reached as one that was not."""
+        """Treat a reached target as unreached."""
         self._forget(name)
         self.failures[name] = reason
 
     def reopen(self) -> "Targets":
-        """The same targets through descriptors of their own, for a forked worker; one that was swapped since is offline."""
+        """Return the same targets with descriptors of their own, for a forked worker. Swapped ones are offline."""
         fresh = Targets(
             self.specs, self._opener, rates=self._rates, patience_s=self._patience_s, overlays=self.overlays
         )
@@ -274,7 +274,7 @@ class Targets:
             self.failures.pop(name, None)
 
     def take_register(self, name: TargetName) -> VoterStore:
-        """Gives up a target at its present place, but for its register, which the caller goes on using."""
+        """Give up a target at its present place, and return its register, which the caller continues to use."""
         register = self._registers.pop(name)
         self._taken.append(register)
         del self._stores[name]
@@ -288,11 +288,11 @@ class Targets:
         self.unmarked.pop(name, None)
 
     def store(self, name: TargetName) -> VoterStore:
-        """Where its objects are. TargetOffline if this run cannot reach it."""
+        """Return the store of its objects. TargetOffline if this run cannot reach it."""
         return self._of(self._stores, name)
 
     def register(self, name: TargetName) -> VoterStore:
-        """The same place, for the manifest alone: nothing there is tried twice. TargetOffline if this run cannot reach it."""
+        """Return the store for the manifest, without retries. TargetOffline if this run cannot reach it."""
         return self._of(self._registers, name)
 
     def _of(self, stores: Mapping[TargetName, VoterStore], name: TargetName) -> VoterStore:
@@ -306,7 +306,7 @@ class Targets:
         return list(self._stores)
 
     def near(self, name: TargetName) -> bool:
-        """Whether it is a directory of this host, not a server across a network."""
+        """Return whether it is a directory of this host rather than a remote server."""
         return is_directory(self.specs[name].url)
 
     def reachable(self, name: TargetName) -> bool:
@@ -316,15 +316,15 @@ class Targets:
         return name in self._stores and name not in self.failures
 
     def sites(self) -> list[SiteName]:
-        """Every site, sorted."""
+        """Return every site, sorted."""
         return sorted({site_of(name) for name in self.specs})
 
     def fail(self, name: TargetName, reason: str) -> None:
-        """No further writes go there in this run; the first reason stands."""
+        """Send no further writes there in this run. The first reason stands."""
         self.failures.setdefault(name, reason)
 
     def fail_by(self, name: TargetName, error: DrtoolError) -> str:
-        """The same, in the error's words and with what it says to do; these words."""
+        """Do the same with the error's message and hint, and return these words."""
         reason = _in_full(error)
         if isinstance(error, TargetFull) and name not in self.failures:
             self.full.add(name)
@@ -334,31 +334,31 @@ class Targets:
         return reason
 
     def new_failures(self) -> tuple[dict[TargetName, str], list[TargetName]]:
-        """Return what failed in this worker since it was forked, and which of these may come back."""
+        """Return the failures in this worker since it was forked, and which of these may come back."""
         new = {name: why for name, why in self.failures.items() if self._inherited.get(name) != why}
         return new, sorted(self._away & new.keys())
 
     def note_failures(self, failures: Mapping[TargetName, str], away: Iterable[TargetName]) -> None:
-        """Take over what failed in a worker."""
+        """Take over the failures of a worker."""
         self._away.update(name for name in away if name not in self.failures)
         for name, reason in failures.items():
             self.fail(name, reason)
 
     def failed_before(self, name: TargetName) -> StoreError:
-        """Return the error for a write that is not sent, since one before it failed. It may pass if that one may."""
+        """Return the error for a write that is not sent because an earlier one failed. It is as transient as that one."""
         kind = TargetOffline if name in self._away else StoreError
         return kind(self.failures.get(name, "it is offline"), target=name)
 
     def may_return(self, name: TargetName, error: DrtoolError) -> bool:
-        """Return whether `error` may pass by itself: a server did not answer. A directory of this host does not come back."""
+        """Return whether `error` may pass: a server did not answer. A directory of this host does not come back."""
         return isinstance(error, TargetOffline) and not is_absent(error) and not self.near(name)
 
     def answered(self, name: TargetName) -> None:
-        """Note that the target serves: an outage of it is over."""
+        """Note that the target serves, so any outage of it is over."""
         self.guard(name).patience.over()
 
     def wait_for(self, names: Collection[TargetName], attempt: int, why: str, factor: float = 1.0) -> bool:
-        """Wait a little for servers that stopped answering. False, at once: they were waited for long enough."""
+        """Wait a little for servers that stopped answering. Return False at once if they were waited for long enough."""
         waited_for = [guard.patience for guard in map(self.guard, names) if guard.patience.may_wait(factor)]
         for patience in waited_for[1:]:
             patience.begin("")
@@ -370,7 +370,7 @@ class Targets:
         return bool(waited_for)
 
     def patiently(self, name: TargetName, call: Callable[[], T], limit_s: float | None = None) -> T:
-        """Return what `call` returns, which no other target can answer. Its server is waited for, at most `limit_s`."""
+        """Return the result of `call`, which no other target can provide. Wait for its server, at most `limit_s`."""
         factor = 1.0 if limit_s is None else min(1.0, limit_s / max(limit_s, self._patience_s))
         for attempt in count():
             try:
@@ -385,7 +385,7 @@ class Targets:
         raise AssertionError("unreachable")
 
     def parted(self) -> list[TargetName]:
-        """The servers that this worker could not open, although its command had reached them."""
+        """Return the servers that this worker could not open, although its command had reached them."""
         return list(self._parted)
 
     def wait_to_write(self, names: Iterable[TargetName], attempt: int) -> list[TargetName]:
@@ -400,32 +400,32 @@ class Targets:
         return away
 
     def announce(self) -> None:
-        """Tell the user which servers are waited for, each outage once. Only the command's own process does."""
+        """Tell the user which servers are waited for, each outage once, and only in the command's own process."""
         if os.getpid() == self._process:
             for guard in self._guards.values():
                 if text := guard.patience.news():
                     self.tell(waiting_words(text, guard.patience.limit_s))
 
     def learn(self, rows: Iterable[Target]) -> None:
-        """What each target is for, the manifest says, whatever the configuration does."""
+        """Set the purpose of each target from the manifest, regardless of the configuration."""
         known = list(rows)
         self.lost = {row.name for row in known if row.state == "lost"}
         self._arbiters = {row.name for row in known if row.votes_only}
         self._named = frozenset(row.name for row in known)
 
     def storing(self) -> list[TargetName]:
-        """The targets that objects are counted on, sorted: neither arbiters', nor lost or removed ones that may still be read."""
+        """Return the targets on which objects count, sorted. Arbiters, lost and removed targets are left out."""
         given_up = self._arbiters | self.lost
         return [name for name in self.specs if name not in given_up and (self._named is None or name in self._named)]
 
     def given_up(self) -> list[TargetName]:
-        """The lost targets that still answer, sorted: nothing is counted on them, and what they have can be read."""
+        """Return the lost targets that still answer, sorted. Nothing counts there, but their objects can be read."""
         return [
             name for name in self.specs if name in self.lost and name in self._stores and name not in self._arbiters
         ]
 
     def reason_for(self, site: SiteName) -> str | None:
-        """Why none of a site's targets is reached; None if one is, or this host knows none."""
+        """Return why none of a site's targets is reached, or None if one is or this host has none."""
         names = list(self.of_site(site))
         if not names or any(map(self.reachable, names)):
             return None
@@ -437,7 +437,7 @@ class Targets:
     def close(self) -> None:
         self.close_suspects()
         for store in (*self._stores.values(), *self._taken):
-            with suppress(StoreError):  # closing gives descriptors back; there is nothing that a failure could lose
+            with suppress(StoreError):  # closing only releases descriptors, so a failure loses nothing
                 store.close()
         for guard in self._guards.values():
             guard.close()

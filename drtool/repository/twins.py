@@ -1,12 +1,12 @@
-"""Targets that exist twice: at the place that this host's configuration names, and at the one that the catalogue names.
+"""Twins: targets that exist twice, at the place in this host's configuration and at the place in the catalogue.
 
 A directory that was copied (rsync to a new disk, a virtual machine cloned) holds one voter's register twice. Hosts that use
 different copies would each find a quorum, and the quorums would not meet.
 
 Invariants
-    A configured place that is not the catalogue's is used only if the catalogue's place does not answer, or is the same place.
-    Two places are the same if they are one directory, or if what is written at one can be read at the other. A difference in
-    their addresses proves nothing: bind mounts, links, endpoints and paths of servers have many names.
+    A configured place other than the catalogue's is used only if the catalogue's does not answer, or is the same place.
+    Two places are the same if they are one directory, or if an object written at one can be read at the other.
+    Different addresses prove nothing, since bind mounts, links, endpoints and server paths have many names.
 """
 
 import json
@@ -40,35 +40,35 @@ _FILE = "places.json"
 
 
 class Twin(Struct, frozen=True, kw_only=True):
-    """A target that answers at two places: the one that this host's configuration names, and the catalogue's."""
+    """A target that answers at two places: the one in this host's configuration, and the catalogue's."""
 
     name: TargetName
     configured: str
     catalogued: str
     access: Access = NO_ACCESS
-    """How to get in at the catalogue's place."""
+    """The access to the catalogue's place."""
 
     @property
     def reason(self) -> str:
         return (
-            f"it exists twice: at {self.configured}, which this host's configuration names,"
-            f" and at {self.catalogued}, which the catalogue names"
+            f"it exists twice: at {self.configured}, according to this host's configuration,"
+            f" and at {self.catalogued}, according to the catalogue"
         )
 
 
 def refusal(twins: Iterable[Twin]) -> Refused:
-    """The error of a command that would use one of two copies."""
+    """Return the error of a command that would use one of two copies."""
     first, *others = sorted(twins, key=lambda twin: twin.name)
     more = f" (and {', '.join(twin.name for twin in others)})" if others else ""
     return Refused(
-        f"target {first.name}{more}: {first.reason}; hosts that use different copies would lose each other's changes",
-        hint=f"to go on with the configured copy: drtool target set {first.name} --url {first.configured} --gone; to go on with"
-        " the other one, correct the configuration; or move the copy that is out of date away",
+        f"target {first.name}{more}: {first.reason}. Hosts that use different copies would lose each other's changes",
+        hint=f"to use the configured copy: drtool target set {first.name} --url {first.configured} --gone. To use"
+        " the other one, correct the configuration, or move the outdated copy away",
     )
 
 
 def use_catalogued(targets: Targets, twins: Iterable[Twin], repository: RepositoryId) -> dict[SiteName, SitePort]:
-    """Uses the catalogue's copy of each; the registers of these sites now."""
+    """Switch to the catalogue's copy of each, and return the present registers of these sites."""
     changed = set()
     for twin in twins:
         configured = targets.specs[twin.name]
@@ -79,9 +79,9 @@ def use_catalogued(targets: Targets, twins: Iterable[Twin], repository: Reposito
 
 
 class Binding:
-    """Keeps the registers of a run at the places that the catalogue names, while the catalogue is being read.
+    """Keeps a run's registers at the places in the catalogue while the catalogue is being read.
 
-    A read may finish what another host has begun. A copy must not take part in that, so it is set aside before.
+    A read may finish a change that another host began. A copy must not take part in that, so it is set aside before.
     """
 
     def __init__(self, spec: RepositorySpec, targets: Targets, repository: RepositoryId, state_dir: Path) -> None:
@@ -89,13 +89,13 @@ class Binding:
         self._configured: dict[TargetName, TargetSpec] = {}
 
     def bind(self, rows: Iterable[Target]) -> dict[SiteName, SitePort]:
-        """Leaves the configured copies of targets that exist twice for those at the places in `rows`."""
+        """Switch from the configured copies of targets that exist twice to those at the places in `rows`."""
         twins = self.twins(rows)
         self._configured = {twin.name: self._targets.specs[twin.name] for twin in twins} | self._configured
         return use_catalogued(self._targets, twins, self._repository)
 
     def release(self) -> dict[SiteName, SitePort]:
-        """Goes back to the configured copies: the newest catalogue judges them."""
+        """Go back to the configured copies, to be judged by the newest catalogue."""
         for name, spec in self._configured.items():
             if self._targets.reachable(name):
                 self._targets.drop(name, "its configured place is tried again")
@@ -103,19 +103,19 @@ class Binding:
         return {spec.site: register_at(self._targets, spec.site) for spec in self._configured.values()}
 
     def twins(self, rows: Iterable[Target]) -> list[Twin]:
-        """The targets that exist twice, of those in `rows`."""
+        """Return those targets in `rows` that exist twice."""
         return find_twins(self._spec, self._targets, rows, self._state_dir)
 
 
 def find_twins(spec: RepositorySpec, targets: Targets, rows: Iterable[Target], state_dir: Path) -> list[Twin]:
-    """The targets that answer at a configured place and, as another copy, at the catalogue's place."""
+    """Return the targets that answer at a configured place and, as another copy, at the catalogue's place."""
     known = _Known(state_dir / _FILE, keep=not spec.read_only)
     asked = [row for row in rows if row.state != "lost" and _differs(targets, row) and not known.says_one(targets, row)]
     errands = {row: Errand(partial(_is_twin, spec, targets, row)) for row in asked}
     ends_at = time.monotonic() + OPEN_TIMEOUT_S
     found: list[Twin] = []
     for row, errand in errands.items():
-        with suppress(DrtoolError):  # a place that does not answer in time holds nothing that this host could compare
+        with suppress(DrtoolError):  # a place that does not answer in time cannot be compared
             if errand.result(ends_at - time.monotonic(), row.url):
                 found.append(_twin(targets, row))
                 continue
@@ -130,7 +130,7 @@ def _twin(targets: Targets, row: Target) -> Twin:
 
 
 def _access(here: TargetSpec, row: Target) -> Access:
-    """The configured way in, where both places are of one kind."""
+    """Return the configured access if both places are of one kind."""
     return here.access if scheme_of(here.url) == scheme_of(row.url) else NO_ACCESS
 
 
@@ -139,7 +139,7 @@ def _differs(targets: Targets, row: Target) -> bool:
 
 
 def _is_twin(spec: RepositorySpec, targets: Targets, row: Target) -> bool:
-    """Whether the catalogue's place holds this very target, and is another place than the configured one."""
+    """Return whether the catalogue's place holds this very target, and is not the same place as the configured one."""
     here = targets.specs[row.name]
     if is_directory(here.url) and is_directory(row.url) and _is_one_directory(here.url, row.url):
         return False
@@ -159,7 +159,7 @@ def _is_twin(spec: RepositorySpec, targets: Targets, row: Target) -> bool:
 
 
 def _is_same_target(there: Marker, here: Marker | None, row: Target) -> bool:
-    """A configured place without a sound marker was recognised by what lies there."""
+    """Return whether it is the same target. A configured place without a valid marker was recognised by its contents."""
     return there == here if here is not None else there.target == row.name
 
 
@@ -171,10 +171,10 @@ def _is_one_directory(one: str, other: str) -> bool:
 
 
 def _is_one_place(spec: RepositorySpec, targets: Targets, row: Target, there: Medium) -> bool:
-    """By writing at the configured place and reading at the other one; by their registers where nothing may be written."""
+    """Test by writing at the configured place and reading at the other, or compare registers if writing is not allowed."""
     with closing(open_in_time(targets.specs[row.name])) as here:
         if not spec.read_only:
-            with suppress(StoreError):  # it takes no writes, so no register there takes any either
+            with suppress(StoreError):  # it accepts no writes, so neither does a register there
                 return _is_seen_there(here, there)
         if is_directory(row.url) and targets.near(row.name):
             return False
@@ -191,7 +191,7 @@ def _is_seen_there(here: Medium, there: Medium) -> bool:
         except ObjectMissing:
             return False
     finally:
-        with suppress(StoreError):  # the next trial there removes what is left
+        with suppress(StoreError):  # the next test there removes the leftovers
             scratch.clear()
 
 
@@ -200,7 +200,7 @@ def _registers(store: Medium) -> list[str]:
 
 
 class _Known:
-    """Which servers' addresses were found to be one place, or to lead nowhere, less than an hour ago."""
+    """The servers' addresses that were found to be one place, or unreachable, less than an hour ago."""
 
     def __init__(self, path: Path, *, keep: bool) -> None:
         self._path, self._keep = path, keep
@@ -212,7 +212,7 @@ class _Known:
         return since is not None and 0 <= time.time() - since < FRESH_S
 
     def note_one(self, targets: Targets, row: Target) -> None:
-        if not is_directory(row.url):  # a directory is asked every time: that costs nothing
+        if not is_directory(row.url):  # a directory is checked every time at no cost
             self._rows[_key(targets, row)] = time.time()
             self._changed = True
 

@@ -1,8 +1,10 @@
-"""Who votes: the sites whose storage can hold a register, or that a person vouches for, and through which target.
+"""The choice of voters: sites whose storage can hold a register, or is vouched for by a person, and through which
+target.
 
 Invariants
-    A register lies on its site's first able target by name; a target that only votes comes before the others of its site.
-    More than seven voters make nothing safer and every commit slower: of more able sites five vote, arbiters among them.
+    A register is on its site's first suitable target by name. A target that only votes precedes the others of its site.
+    More than seven voters would make commits slower without adding safety. Of more suitable sites five vote, arbiters
+    included.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +19,7 @@ VOTERS_OF_MANY = 5
 
 
 def why_no_vote(target: TargetSpec, verdict: VoteVerdict) -> str | None:
-    """Why this target cannot hold a register; None if it can."""
+    """Return why this target cannot hold a register, or None if it can."""
     if target.vote == "false":
         return "`vote: false` in the configuration"
     return None if target.vote == "true" or verdict.can_vote else verdict.reason
@@ -26,14 +28,14 @@ def why_no_vote(target: TargetSpec, verdict: VoteVerdict) -> str | None:
 def choose_voters(
     targets: Iterable[TargetSpec], verdicts: Mapping[TargetName, VoteVerdict]
 ) -> dict[SiteName, TargetName]:
-    """The voting sites, each with the target that holds its register. `UsageError` if none, or an arbiter, is able."""
+    """Return the voting sites with the targets of their registers. `UsageError` if none, or an arbiter, is suitable."""
     able: dict[SiteName, TargetSpec] = {}
     refused: dict[TargetName, str] = {}
     for target in sorted(targets, key=lambda target: (target.vote != "only", target.name)):
         reason = why_no_vote(target, verdicts[target.name])
         if reason is not None and target.vote == "only":
             raise UsageError(
-                f"{target.name} is to vote and cannot: {reason}", hint="choose another place for the arbiter"
+                f"{target.name} should vote but cannot: {reason}", hint="choose another place for the arbiter"
             )
         if reason is None:
             able.setdefault(target.site, target)
@@ -52,12 +54,12 @@ def choose_voters(
 
 
 def losses_tolerated(voters: int) -> int:
-    """How many voters may be lost while a majority is left."""
+    """Return how many voters may be lost while a majority is left."""
     return (voters - 1) // 2
 
 
 def even_number(voters: int) -> str | None:
-    """What to say about an even number of voters; None for an odd one."""
+    """Return the advice on an even number of voters, or None for an odd one."""
     if voters % 2:
         return None
     lost = losses_tolerated(voters)

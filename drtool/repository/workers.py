@@ -1,8 +1,10 @@
-"""Forked worker processes and the pipe to each: what threads cannot do for many small files.
+"""Forked worker processes, each with a pipe: they parallelise the work on many small files, which threads cannot.
 
 Invariants
-    Fork only while this process runs no other thread. A worker dies with its parent: its next read finds the pipe closed.
-    At most `WINDOW` requests wait at a worker, each well under the pipe's buffer, so neither side blocks the other for ever.
+    Forks happen only while this process runs no other thread. A worker dies with its parent: its next read finds the
+    pipe closed.
+    At most `WINDOW` requests wait at a worker, each well below the pipe's buffer, so neither side blocks the other for
+    ever.
 """
 
 import gc
@@ -47,7 +49,7 @@ class Channel(Generic[Out, In]):
         self._end.sendall(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
 
     def receive(self) -> In | None:
-        """The next message; None once the other end is closed."""
+        """Return the next message, or None once the other end is closed."""
         head = self._exactly(_LENGTH_BYTES)
         if head is None:
             return None
@@ -60,7 +62,7 @@ class Channel(Generic[Out, In]):
         while filled < count:
             try:
                 got = self._end.recv_into(view[filled:])
-            except ConnectionResetError:  # closed as well: by one that died with requests still unread
+            except ConnectionResetError:  # also closed, by a process that died with unread requests
                 got = 0
             if got == 0:
                 return None
@@ -68,8 +70,8 @@ class Channel(Generic[Out, In]):
         return data
 
     def has_more(self) -> bool:
-        """Whether `receive` would not wait."""
-        polled = select.poll()  # select(2) knows no descriptor above 1023
+        """Return whether `receive` would return at once."""
+        polled = select.poll()  # select(2) supports no descriptor above 1023
         polled.register(self._end, select.POLLIN)
         return bool(polled.poll(0))
 
@@ -78,7 +80,9 @@ class Channel(Generic[Out, In]):
 
 
 class WorkerPool(Generic[Out, In]):
-    """Some workers that answer every request with one reply, in the order of their own requests, and may send notices between."""
+    """Workers that answer every request with one reply, in the order of their requests, and may send notices in
+    between.
+    """
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class WorkerPool(Generic[Out, In]):
         idle: Callable[[], None] = lambda: None,
         is_notice: Callable[[In], bool] = lambda _reply: False,
     ) -> None:
-        """`idle` is called every `IDLE_S` while no worker answers. `is_notice`: whether a message answers no request."""
+        """`idle` is called every `IDLE_S` while no worker answers. `is_notice`: whether a message is not a reply."""
         self._is_notice = is_notice
         self._idle = idle
         self._channels: list[Channel[Out, In]] = []
@@ -131,14 +135,14 @@ class WorkerPool(Generic[Out, In]):
         return len(self._channels)
 
     def submit(self, request: Out) -> Iterator[In]:
-        """Hands `request` to the least busy worker; yields the replies that had to be awaited for room."""
+        """Send `request` to the least busy worker, and yield the replies that had to be awaited for room."""
         while min(self._waiting) >= WINDOW:
             yield self.next_reply()
         worker = self._waiting.index(min(self._waiting))
         self._send(worker, request)
 
     def broadcast(self, request: Out) -> Iterator[In]:
-        """Every reply to everything that is outstanding, then each worker's to `request`, as they come."""
+        """Yield every outstanding reply, then each worker's reply to `request`, as they come."""
         yield from self.drain()
         for worker in range(len(self._channels)):
             self._send(worker, request)
@@ -149,12 +153,12 @@ class WorkerPool(Generic[Out, In]):
             yield self.next_reply()
 
     def ready(self) -> Iterator[In]:
-        """The replies that are there already."""
+        """Yield the replies that have already arrived."""
         while self.outstanding and self._selector.select(0):
             yield self.next_reply()
 
     def next_reply(self) -> In:
-        """Waits for one reply; DrtoolError if a worker died."""
+        """Wait for one reply. DrtoolError if a worker died."""
         while not (ready := self._selector.select(IDLE_S)):
             self._idle()
         worker: int = ready[0][0].data
@@ -174,7 +178,7 @@ class WorkerPool(Generic[Out, In]):
             self._waiting[worker] += 1
 
     def _died(self, worker: int) -> DrtoolError:
-        """What to raise; said again to whoever asks again, since what the worker held is lost for good."""
+        """Return the error to raise. Later calls get it again, since the worker's data is lost for good."""
         if not self._death:
             _, status = os.waitpid(self._pids[worker], 0)
             self._pids[worker] = 0
@@ -182,11 +186,11 @@ class WorkerPool(Generic[Out, In]):
             self._death = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
         return DrtoolError(
             f"a worker process {self._death}",
-            hint="if memory ran out, lower limits.workers; what was stored is reused by the next run",
+            hint="if memory ran out, lower limits.workers (the next run reuses the stored data)",
         )
 
     def close(self) -> None:
-        """Ends the workers; one that is in the middle of something may finish it, but not for long."""
+        """End the workers. A busy one gets a short time to finish."""
         for channel in self._channels:
             channel.close()
         deadline = time.monotonic() + GRACE_S
@@ -203,7 +207,9 @@ class WorkerPool(Generic[Out, In]):
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of the message: half of one would leave the pipe useless, and what is stored unsaved."""
+    """Block Ctrl-C until the message is complete: half of one would make the pipe useless, and stored data would be
+    lost.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
@@ -212,17 +218,17 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _work(serve: Callable[[Channel[In, Out]], None], channel: "Channel[In, Out]") -> NoReturn:
-    """A forked child's whole life; it never returns into the parent's code."""
+    """Run a forked child until its end. It never returns into the parent's code."""
     status = 1
     try:
-        for number in INTERRUPTS:  # a terminal or a service manager sends them to all of us; the parent decides
+        for number in INTERRUPTS:  # a terminal or a service manager sends them to all processes, and the parent decides
             signal.signal(number, signal.SIG_IGN)
-        gc.disable()  # nothing here makes cycles, and a collection would touch every page shared with the parent
+        gc.disable()  # there are no cycles here, and a collection would touch every page shared with the parent
         serve(channel)
         status = 0
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the parent is gone; there is nobody left to tell
-    except Exception:  # noqa: BLE001 - a bug: the parent reports that we died, this says where
+        pass  # the parent is gone, so there is no receiver
+    except Exception:  # noqa: BLE001 - a bug: the parent reports the death, and this shows where
         traceback.print_exc()
     finally:
         sys.stderr.flush()

@@ -1,12 +1,12 @@
-"""Putting packs and other objects on enough targets: a writer thread a target, more across a network; degraded writes.
+"""Storing packs and other objects on enough targets: a writer thread per target, more for remote ones, degraded writes.
 
 Invariants
-    `written` is only reported when the copies are durable. A target that fails is remembered and passed over.
-    A slow target does not hold the others up: a writer that `leaves_slow` ones waits for them no longer than everything else
-    took, `SLOW_S` at least. It never ends with one copy because of that.
-    An object that ends on fewer than `minimum` sites is an error; fewer than wanted is degraded, and said so. Before it is an
-    error, servers that stopped answering are waited for.
-    Threads start with the first put; nothing here may be inherited by a fork after that.
+    `written` is only reported when the copies are durable. A target that fails is recorded and skipped.
+    A slow target does not delay the others: a writer with `leaves_slow` waits for slow ones no longer than everything
+    else took, `SLOW_S` at least. This never leaves an object with one copy only.
+    An object that ends on fewer than `minimum` sites is an error. Fewer than wanted is degraded, and reported. Before
+    it becomes an error, servers that stopped answering are waited for.
+    Threads start with the first put, so the process must not fork after that.
 """
 
 import signal
@@ -36,11 +36,11 @@ COMPRESSION_LEVEL = 3
 SLOW_S = 30.0
 SAFE_SITES = 2
 AHEAD_MAX = 3
-"""How many packs a process may have under way where a target is across a network; each takes a buffer of 16 MiB and some."""
+"""How many packs a process may have in flight if a target is remote. Each takes a buffer of a little over 16 MiB."""
 
 
 class Demand(Struct, frozen=True):
-    """What an object is entitled to: which targets best, and on how many sites it should be, is promised to be, must be."""
+    """The placement of an object: its preferred targets, and the wanted, promised and minimum number of sites."""
 
     preference: tuple[TargetName, ...]
     wanted_sites: int
@@ -49,7 +49,7 @@ class Demand(Struct, frozen=True):
 
 
 class PackWritten(Struct, frozen=True, array_like=True):
-    """A pack that is durable on `targets`; fewer sites than promised is degraded."""
+    """A pack that is durable on `targets`. On fewer sites than promised it is degraded."""
 
     pack: PackId
     size_bytes: int
@@ -59,7 +59,7 @@ class PackWritten(Struct, frozen=True, array_like=True):
 
     @property
     def text_bytes(self) -> int:
-        """What it holds, without padding."""
+        """Return the size of its text, without padding."""
         blocks = [(block.length, block.codec, block.text_length) for block in self.contents.blocks]
         return text_bytes(self.size_bytes, blocks)
 
@@ -69,7 +69,7 @@ class PackWritten(Struct, frozen=True, array_like=True):
 
 
 class Writer:
-    """Puts objects through one thread a target. `close` waits for all of them."""
+    """Stores objects through one thread per target. `close` waits for all of them."""
 
     def __init__(
         self, targets: Targets, *, leaves_slow: bool = False, clock: Callable[[], float] = time.monotonic
@@ -80,21 +80,21 @@ class Writer:
         self._began_s, self._held_up_s = clock(), 0.0
 
     def slow_left_s(self) -> float | None:
-        """How much longer slow targets may hold the others up; None: as long as it takes."""
+        """Return how much longer slow targets may delay the others, or None for no limit."""
         if not self._leaves_slow:
             return None
         return max(SLOW_S, (self.clock() - self._began_s) / 2) - self._held_up_s
 
     def note_held_up(self, seconds: float) -> None:
-        """Count time in which nothing but slow targets was waited for."""
+        """Count time spent waiting only for slow targets."""
         self._held_up_s += seconds
 
     def begin(self, name: str, data: Buffer, demand: Demand) -> "Placing":
-        """Starts writing an object; `data` must stay as it is until `settle` returns."""
+        """Start writing an object. `data` must not change until `settle` returns."""
         return Placing(self, name, data, demand)
 
     def put(self, name: str, data: Buffer, demand: Demand) -> list[TargetName]:
-        """Writes an object and waits; the targets that hold it now."""
+        """Write an object and wait. Return the targets that hold it now."""
         return self.begin(name, data, demand).settle()
 
     def submit(self, target: TargetName, name: str, data: Buffer) -> "Future[None]":
@@ -110,7 +110,7 @@ class Writer:
         self.targets.store(target).put(name, data)
 
     def ahead_max(self) -> int:
-        """How many packs may be under way at once: a directory takes one after the other as fast as several."""
+        """Return how many packs may be in flight at once. A directory takes one at a time as fast as several."""
         return 1 if all(map(self.targets.near, self.targets.online())) else AHEAD_MAX
 
     def close(self) -> None:
@@ -128,11 +128,11 @@ class Placing:
         self._holders: list[TargetName] = []
         self._tried: set[TargetName] = set()
         self.data_in_use = False
-        """Whether a write hangs or was left behind, so that the data must stay as it is after `settle`, too."""
+        """Whether a write hangs or was left behind, so that the data must not change after `settle`, either."""
         self._start_more()
 
     def settle(self) -> list[TargetName]:
-        """Waits until enough sites hold the object or no target is left; StoreError below the minimum."""
+        """Wait until enough sites hold the object or no target is left. StoreError below the minimum."""
         attempt = 0
         self._drain()
         while distinct_sites(self._holders) < self._demand.minimum_sites:
@@ -148,7 +148,7 @@ class Placing:
             raise StoreError(
                 f"{self._name} could be stored on {distinct_sites(self._holders)} of the {self._demand.minimum_sites} sites"
                 f" that a commit needs ({reasons or 'there are no more targets'})",
-                hint="free space or bring a target back, then run the same command again: what is stored is reused",
+                hint="free space or bring a target back, then run the same command again (stored data is reused)",
             )
         return self._holders
 
@@ -162,7 +162,7 @@ class Placing:
             self._start_more()
 
     def _await_one(self) -> None:
-        """Wait for an answer; leave targets behind that have held this writer up for too long."""
+        """Wait for an answer, and leave behind targets that have delayed this writer for too long."""
         left_s = self._writer.slow_left_s() if self._may_leave() else None
         began_s = self._writer.clock()
         done = wait(self._under_way.values(), None if left_s is None else max(0.0, left_s), FIRST_COMPLETED).done
@@ -173,7 +173,7 @@ class Placing:
             self._leave()
 
     def _may_leave(self) -> bool:
-        """Return whether the object is safe, or will be, without the targets that are under way."""
+        """Return whether the object is, or will be, safe without the pending targets."""
         others = [target for target in self._demand.preference if self._may_take(target)]
         safe_sites = min(SAFE_SITES, self._demand.promised_sites)
         return bool(self._holders) and distinct_sites([*self._holders, *others]) >= safe_sites
@@ -206,12 +206,12 @@ class Placing:
 
 
 def _leave_interruptions_to_the_main_thread() -> None:
-    """Python runs handlers in the main thread; one that blocks them there must not get them by way of another thread."""
+    """Block the signals in this thread, since Python runs handlers in the main thread, which may block them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
 
 
 class SealedPack(NamedTuple):
-    """A pack before any site has it; the bytes are lent."""
+    """A pack before any site has it. The bytes are lent."""
 
     pack: PackId
     data: Buffer
@@ -219,12 +219,12 @@ class SealedPack(NamedTuple):
 
 
 class PackSink:
-    """Takes chunks of one kind of pack, and hands on what was written.
+    """Accepts chunks of one kind of pack, and passes on the written packs.
 
-    While one pack is being put, the next fills another buffer. Where a target is across a network and it took longer to wait for
-    the oldest pack than to fill one, one more may be under way from then on, up to `AHEAD_MAX`.
-    A pack that too few sites took ends it: `add` fails again with the same words, and `flush` has nothing left to write.
-    What was handed on before stays durable.
+    While one pack is being written, the next fills another buffer. If a target is remote and waiting for the oldest
+    pack took longer than filling one, one more may be in flight from then on, up to `AHEAD_MAX`.
+    A pack that too few sites accepted ends it: `add` fails again with the same error, and `flush` has nothing left to
+    write. Packs passed on before stay durable.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class PackSink:
         self._failure: StoreError | None = None
 
     def add(self, chunk: ChunkId, text: Buffer) -> None:
-        """Takes a new chunk; it is durable after the next `flush`."""
+        """Add a new chunk. It is durable after the next `flush`."""
         if self._failure is not None:
             raise self._failure
         if len(text) >= LARGE_CHUNK_BYTES:
@@ -264,12 +264,12 @@ class PackSink:
             self._seal_bundle()
 
     def flush(self) -> None:
-        """Writes what is open and waits until all of it is durable."""
+        """Write the open pack and wait until everything is durable."""
         while self.flush_one():
             pass
 
     def flush_one(self) -> bool:
-        """Writes what is open, and waits for the oldest pack that is under way. Return whether there are more."""
+        """Write the open pack, and wait for the oldest one in flight. Return whether there are more."""
         if self._failure is not None:
             return False
         if self._bundle:
@@ -316,7 +316,7 @@ class PackSink:
         except StoreError as error:
             self._failure = error
             while self._under_way:
-                with suppress(StoreError):  # the first failure is the one that is told
+                with suppress(StoreError):  # the first failure is the one that is reported
                     self._hand_on(self._under_way.popleft())
             raise
 
@@ -328,7 +328,7 @@ class PackSink:
 
 
 class _UnderWay(NamedTuple):
-    """A pack on its way, in its buffer."""
+    """A pack in flight, in its buffer."""
 
     builder: PackBuilder
     pack: PackId

@@ -234,7 +234,7 @@ def test_no_repository(stored):
         done = stored("snapshots", "--json")
     assert done.code == 10
     assert "mount" in done.error["hint"]
-    assert "init" not in done.error["hint"], "this host has seen a repository there"
+    assert "init" not in done.error["hint"], "this host has opened a repository before"
 
 
 def test_every_reading_command_reports_its_certainty(stored):

@@ -57,7 +57,7 @@ def test_verify_finds_exactly_what_a_drill_corrupts_until_it_is_cleared(stored):
         assert found.document["missing"] == []
         problems = stored("status", "--json").document["problems"]
         assert any(
-            f"target b/main is giving {len(victims)} objects back corrupted by a drill's fault" in p for p in problems
+            f"target b/main is giving {len(victims)} corrupted objects by a drill's fault" in p for p in problems
         )
         (row,) = stored("fault", "list", "--json").document["faults"]
         assert (row["kind"], row["site"], row["state"], row["run"]) == ("corrupt", "b", "in force", "killed")
@@ -90,7 +90,7 @@ def test_a_site_under_a_fault_is_unreachable_and_its_dead_drill_is_reported_once
         assert (row["state"], row["ends_in_seconds"]) == ("owner gone", 0)
         told = stored("snapshots")
     assert told.code == 0
-    assert told.err.count("faults of a drill that were over are removed: offline at a/main") == 1
+    assert told.err.count("ended faults of a drill were removed: offline at a/main") == 1
     assert "drill" not in stored("snapshots").err
     assert stored("fault", "list", "--json").document["faults"] == []
 

@@ -86,12 +86,14 @@ def test_with_only_new_sites_alive_the_host_continues_and_reports_the_edits(own)
     lose(own, "abc")
     done = own("snapshots", "--json")
     assert (done.code, len(done.document["snapshots"])) == (0, 1)
-    assert f"{own.directory}/drtool.yaml does not lead to targets that this host knows from before" in done.err
+    assert (
+        f"{own.directory}/drtool.yaml does not name the places of targets that this host recorded earlier" in done.err
+    )
     (offered,) = re.findall(r"`(drtool connect .*?)`", done.err)
     connected = own(*shlex.split(offered)[1:])
     assert connected.code == 0, connected.err
     whole = own("--config", "drtool.yaml.new", "backup", "tree")
-    assert (whole.code, "does not lead" in whole.err) == (5, False)
+    assert (whole.code, "does not name" in whole.err) == (5, False)
     assert own("restore", "--all-sources", "--to", "out").code == 0
     assert (own.directory / "out" / str(own.directory / "tree/file").lstrip("/")).read_text() == "hello\n"
 

@@ -108,7 +108,7 @@ def test_a_slot_that_no_target_shows_is_told(keys):
     added = keys.add(SECOND)
     for site in "abc":
         (keys.directory(site) / "keys" / added.id).unlink()
-    assert keys.problems() == [f"key slot {added.id} (second) lies on no target that can be read"]
+    assert keys.problems() == [f"key slot {added.id} (second) is at no readable target"]
 
 
 def test_a_target_without_keys_gets_none(keys):
@@ -120,7 +120,7 @@ def test_a_target_without_keys_gets_none(keys):
     (slot,) = keys.slot_names("c")
     (problem,) = keys.problems()
     assert problem.startswith(f"key slot {slot} ")
-    assert problem.endswith("lies at c/main, which is to keep none (keys: false)")
+    assert problem.endswith("is at c/main, which should keep none (keys: false)")
     for path in keys.objects("c", "keys"):
         path.unlink()
     added = keys.add(SECOND)
@@ -193,7 +193,7 @@ def test_a_read_only_target_keeps_what_was_removed_and_that_is_told(keys, monkey
     assert removed.targets == ["a/main", "c/main"]
     assert [row.target for row in removed.still_at] == ["b/main"]
     assert keys.problems() == [
-        f"key slot {added.id} was removed and still lies at b/main: drtool repair removes it there"
+        f"key slot {added.id} was removed but is still at b/main: drtool repair removes it there"
     ]
     keys.store_something()
     assert keys.problems() == []
@@ -269,7 +269,7 @@ def test_what_was_removed_while_a_target_was_away_goes_when_it_is_back(keys):
         removed = keys.remove(added.id)
         assert [row.target for row in removed.still_at] == ["c/main"]
     assert keys.problems() == [
-        f"key slot {added.id} was removed and still lies at c/main: drtool repair removes it there"
+        f"key slot {added.id} was removed but is still at c/main: drtool repair removes it there"
     ]
     keys.store_something()
     assert added.id not in keys.slot_names("c")
@@ -285,7 +285,7 @@ def test_slots_that_somebody_else_put_there_are_told_and_never_counted_on(keys):
     (keys.directory("b") / "keys/rubbish").write_bytes(b"rubbish")
     assert keys.problems() == [
         f"key slot {planted.id} (laptop) at a/main is not in the manifest",
-        "keys/rubbish at b/main is no key slot of this repository",
+        "keys/rubbish at b/main is not a key slot of this repository",
     ]
     assert [row.recorded for row in keys.keys().slots] == [True, False]
     with pytest.raises(Refused, match="last one"):

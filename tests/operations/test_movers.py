@@ -190,7 +190,7 @@ def test_a_mover_that_stood_still_looks_again_before_the_next_deletion(stocked, 
     monkeypatch.setattr(surplus.ClockWatch, "stood_still", lambda _: True)
     result = move(stocked)
     assert (len(met), result.stopped, run.exit_code(result)) == (1, "expired", 1)
-    assert "who ended it" in result.hint
+    assert "why it ended" in result.hint
 
 
 def test_a_repair_whose_session_was_expired_fails_and_says_so(stocked, monkeypatch):

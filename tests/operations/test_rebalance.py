@@ -216,7 +216,7 @@ def test_a_mover_whose_session_was_expired_stops_before_the_next_batch_and_leave
         result = move(stocked)
     assert result.removed.objects == 1
     assert (result.stopped, run.exit_code(result)) == ("expired", 1)
-    assert "was expired while it took copies away" in result.why
+    assert "expired while it removed copies" in result.why
     assert stocked.view().state.sessions == ()
     move(stocked)
     check(stocked)

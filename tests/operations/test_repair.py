@@ -177,7 +177,7 @@ def test_an_interruption_in_the_midst_of_a_deletion_leaves_the_mover_at_work(wor
         monkeypatch.setattr(LocalStore, "delete", delete)
         with pytest.raises(Interrupted):
             run(world)
-        assert any("did not say whether it deleted" in warning for warning in world.warnings())
+        assert any("did not confirm a deletion" in warning for warning in world.warnings())
 
     assert in_a_child(interrupted) == 0
     assert [row.kind for row in world.view().state.sessions] == ["mover"]
@@ -199,7 +199,7 @@ def test_a_deletion_whose_outcome_is_not_known_keeps_the_mover_at_work_until_its
         with monkeypatch.context() as patch:
             patch.setattr(LocalStore, "delete", hanging)
             assert run(world).removed.objects == 0
-        assert any("did not say whether it deleted" in warning for warning in world.warnings())
+        assert any("did not confirm a deletion" in warning for warning in world.warnings())
 
     assert in_a_child(unanswered) == 0
     assert [row.kind for row in world.view().state.sessions] == ["mover"]

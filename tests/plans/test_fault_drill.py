@@ -65,7 +65,7 @@ def test_verify_finds_exactly_the_victims_and_nothing_after(world, source):
             told = status(repository, ignore).problems
         assert damaged(found) == [("b/main", name) for name in victims]
         assert (found.missing, found.unrepairable) == ([], [])
-        assert any("target b/main is giving 3 objects back corrupted by a drill's fault until" in line for line in told)
+        assert any("target b/main is returning 3 corrupted objects by a drill's fault until" in line for line in told)
         assert objects(world) == but_the_manifest(before)
     assert fault.removed
     assert damaged(world.verify()) == []
@@ -157,7 +157,7 @@ def test_the_next_command_drops_the_fault_of_a_drill_that_was_killed(world, sour
         world.heard.clear()
         assert world.status().problems == []
     assert world.warnings() == [
-        "faults of a drill that were over are removed: offline at a/main (run killed: its process is gone)"
+        "ended faults of a drill were removed: offline at a/main (run killed: its process is gone)"
     ]
     assert not (state / "faults").exists()
 

@@ -150,7 +150,7 @@ def test_whoever_waits_for_targets_that_are_tried_is_told_so(place, monkeypatch)
 
     monkeypatch.setattr(LocalStore, "vote_verdict", slow)
     told = [event for event in World(place).found().heard if isinstance(event, Stage | Progress)]
-    assert told[0] == Stage(name="trying what the targets can do")
+    assert told[0] == Stage(name="testing the targets")
     assert told[1:3] == [Progress(), Progress()]
     assert told[-1] == Stage(name="founding")
 

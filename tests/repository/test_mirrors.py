@@ -160,7 +160,7 @@ def test_verify_finds_a_rotten_copy_status_names_it_and_repair_replaces_it(world
     with world.open() as repository:
         done = repair(repository, RepairRequest(), world.heard.append)
     if how == "cut":  # where it is gone, the record of the verification brought another one
-        assert "b/main: its copy of the catalogue was damaged; replaced" in done.manifest
+        assert "b/main: its copy of the catalogue was damaged, and was replaced" in done.manifest
     assert (world.mirrors("b/main")[-1] >= now, exit_code(done)) == (True, 0)
     assert world.verify(level="sample").damaged == []
     told = world.status()

@@ -178,7 +178,7 @@ def test_it_expires_without_anybody_doing_anything(ground):
     time.sleep(0.5)
     assert store.get(PACK) == BYTES
     (line,) = warnings(Overlays(ground.state).sweep())
-    assert line == "faults of a drill that were over are removed: offline at a/main (run r1: its time was up)"
+    assert line == "ended faults of a drill were removed: offline at a/main (run r1: its time was up)"
     assert not ground.faults.exists()
 
 
@@ -240,7 +240,7 @@ def test_an_owner_that_was_killed_takes_its_fault_along(ground, reader):
         assert reader(PACK) == BYTES.hex()
     assert ground.faults.exists()
     (line,) = warnings(Overlays(ground.state).sweep())
-    assert line == "faults of a drill that were over are removed: offline at a/main (run killed: its process is gone)"
+    assert line == "ended faults of a drill were removed: offline at a/main (run killed: its process is gone)"
     assert not ground.faults.exists()
 
 
@@ -257,7 +257,7 @@ def test_the_overlay_of_another_machine_is_ignored_and_told(ground):
     assert ground.store().get(PACK) == BYTES
     (line,) = warnings(ground.overlays.sweep())
     assert line.startswith("ignored in the directory of faults: ")
-    assert "it is another machine's" in line
+    assert "it belongs to another machine" in line
     assert len(list(ground.faults.glob("*.json"))) == 1
 
 

@@ -1,4 +1,4 @@
-"""The catalogue's own objects at the sites: audited (`audit`) and put right (`mending`)."""
+"""The catalogue's own objects at the sites: their audit (`audit`) and repair (`mending`)."""
 
 from drtool.repository.catalogue.audit import (
     CatalogueAudit,

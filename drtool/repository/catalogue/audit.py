@@ -1,10 +1,12 @@
-"""What each target holds of the catalogue: the pages, the register, the key slots and the marker, read at the target itself.
+"""The audit of the catalogue's objects at each target: pages, register, key slots and marker, read from the target
+itself.
 
 Invariants
     Nothing comes from a cache or from memory. A target that cannot be read is silent, not faulty.
-    A fault counts only if a second look, with the newest head, still shows it: others may fold or change voters meanwhile.
-    A page is missing only where the register accepted a head with this checkpoint, and a list of what prune takes away only
-    where it accepted the newest head. Elsewhere it is owed.
+    A fault counts only if a second look, with the newest head, still shows it, since a fold or a change of voters may
+    be in progress.
+    A page is missing only if the register accepted a head with this checkpoint, and a list of objects that prune
+    removes only if it accepted the newest head. Otherwise it is owed.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -46,7 +48,7 @@ WORKERS = 8
 
 
 class Fault(Struct, frozen=True):
-    """An object of the catalogue that is missing at a target, or is not what it should be there."""
+    """An object of the catalogue that is missing or faulty at a target."""
 
     target: TargetName
     object: str
@@ -59,9 +61,10 @@ class Fault(Struct, frozen=True):
 
 
 class CatalogueAudit(Struct):
-    """What was looked at, and what is wrong with it. `owed`: pages that a target has not received since it was away.
+    """The inspected objects, and their faults. `owed`: pages that a target has not received since it was away.
 
-    `targets`: where it was looked; `silent`: those that could not be read, and why. `objects`: only these; None: all.
+    `targets`: the inspected ones. `silent`: those that could not be read, and why. `objects`: the only ones in
+    question, or None.
     """
 
     targets: frozenset[TargetName] = frozenset()
@@ -72,15 +75,15 @@ class CatalogueAudit(Struct):
     silent: dict[TargetName, str] = field(default_factory=dict)
 
     def covers(self, target: TargetName, name: str) -> bool:
-        """Whether this audit says something about a copy: its target was read, and it was among what was asked for."""
+        """Return whether this audit covers a copy: its target was read, and the object was in question."""
         return target in self.targets and target not in self.silent and _is_asked(name, self.objects)
 
     def names(self) -> set[str]:
-        """Every object that it says something about."""
+        """Return the names of every object that it covers."""
         return {name for _, name in (*self.looked_at, *self.owed, *(fault.copy for fault in self.faults))}
 
     def about(self, objects: frozenset[str] | None) -> "CatalogueAudit":
-        """The part about these objects; None: all of it. A record stands for the register, which replaces its records."""
+        """Return the part about these objects, or all with None. Any record stands for the register that replaces it."""
         return replace(
             self,
             objects=objects,
@@ -97,17 +100,17 @@ def _is_asked(name: str, objects: frozenset[str] | None) -> bool:
 
 
 def is_replaced(name: str) -> bool:
-    """Whether the catalogue may have had an object of this name, and replaced it since."""
+    """Return whether the catalogue may have had an object of this name that was replaced since."""
     return name_in(name) is not None or life_of(name) is not None
 
 
 def audit_catalogue(repository: "Repository", *, contents: bool, site: SiteName | None = None) -> CatalogueAudit:
-    """Look at every target, or one site's. `contents`: read the pages; otherwise their names and sizes are compared."""
+    """Inspect every target, or one site's. `contents`: read the pages, instead of comparing names and sizes only."""
     audit = _look(repository, contents, site)
     if not audit.faults:
         return audit
     if not repository.view.tentative:
-        with suppress(NoQuorum):  # then it is judged by the head that is known
+        with suppress(NoQuorum):  # then it is judged by the known head
             repository.adopt(repository.manifest.read())
     seen = {fault.copy for fault in audit.faults}
     again = _look(repository, contents, site)
@@ -139,9 +142,9 @@ def _audit_registers(
     reports: Mapping[SiteName, RegisterReport],
     audit: CatalogueAudit,
 ) -> None:
-    """Every register, and every voter that does not answer, arbiters among them."""
+    """Audit every register. Report every voter that does not answer, arbiters included."""
     for voter in repository.view.config.voters:
-        report = reports.get(voter.site, RegisterReport(silent="it is no voter of the configuration in force"))
+        report = reports.get(voter.site, RegisterReport(silent="it is not a voter of the current configuration"))
         if report.silent:
             audit.silent[voter.target] = report.silent
         elif voter.target in targets:
@@ -150,18 +153,18 @@ def _audit_registers(
 
 
 def _audit_slots(repository: "Repository", targets: Collection[TargetName], audit: CatalogueAudit) -> None:
-    """Every key slot that the manifest names, at every target that is to hold it."""
+    """Audit every key slot that the manifest names, at every target that should hold it."""
     held = read_slots(repository.targets, repository.view.state.targets)
     for slot in repository.view.state.keys.slots:
         name = KEYS_PREFIX + slot.id.hex()
         audit.looked_at |= {(target, name) for target in held.keepers if target in held.at and target in targets}
         audit.faults += [
-            Fault(target, name, f"the key slot {slot.label} is not there", missing=True)
+            Fault(target, name, f"the key slot {slot.label} is missing", missing=True)
             for target in held.missing(slot)
             if target in targets
         ]
         audit.faults += [
-            Fault(target, name, f"it is not the key slot {slot.label} that the manifest names")
+            Fault(target, name, f"it is not the key slot {slot.label} of the manifest")
             for target in held.damaged(slot)
             if target in targets
         ]
@@ -196,7 +199,7 @@ def _audit_marker(repository: "Repository", target: TargetName, store: Store, au
     try:
         marker = Marker.read(store)
     except ObjectMissing:
-        audit.faults.append(Fault(target, MARKER_OBJECT, "it is not there", missing=True))
+        audit.faults.append(Fault(target, MARKER_OBJECT, "it is missing", missing=True))
     except FormatError as error:
         audit.faults.append(Fault(target, MARKER_OBJECT, error.message))
     else:
@@ -205,7 +208,7 @@ def _audit_marker(repository: "Repository", target: TargetName, store: Store, au
 
 
 def _audit_copy(repository: "Repository", target: TargetName, contents: bool, audit: CatalogueAudit) -> None:
-    """The copy of the catalogue at a target without a register; what it lacks of the newest head is owed."""
+    """Audit the copy of the catalogue at a target without a register. What it lacks of the newest head is owed."""
     copy = audit_copy(repository, repository.targets.store(target))
     audit.looked_at |= {(target, name) for name in copy.looked_at}
     audit.faults += [Fault(target, name, reason) for name, reason in copy.damaged.items()]
@@ -217,7 +220,7 @@ def _audit_copy(repository: "Repository", target: TargetName, contents: bool, au
 def _audit_pages(
     repository: "Repository", target: TargetName, may_lack: Collection[str], contents: bool, audit: CatalogueAudit
 ) -> None:
-    """Every object below `manifest/obj/`, also what no head names any more. What it `may_lack` is owed where it is missing."""
+    """Audit every object below `manifest/obj/`, including unneeded ones. A missing one that it `may_lack` is owed."""
     learned, store = repository.view.learned, repository.targets.store(target)
     sizes = {object_key(row.name): row.size_bytes for row in references(learned)}
     listed = {info.name: info.size_bytes for info in store.list(OBJECTS) if name_in(info.name) is not None}
@@ -226,7 +229,7 @@ def _audit_pages(
         if name in may_lack:
             audit.owed.append((target, name))
         else:
-            audit.faults.append(Fault(target, name, "it is not there", missing=True))
+            audit.faults.append(Fault(target, name, "it is missing", missing=True))
     for name, size_bytes in sorted(listed.items()):
         audit.looked_at.add((target, name))
         reason = _wrong_size(size_bytes, sizes.get(name)) or (why_bad(store, name) if contents else "")
@@ -235,7 +238,7 @@ def _audit_pages(
 
 
 def _audit_seals(repository: "Repository", target: TargetName, store: Store, audit: CatalogueAudit) -> None:
-    """The seals of configurations that have ended, also at targets that hold no register any more."""
+    """Audit the seals of ended configurations, also at targets that no longer hold a register."""
     for name, reason in seals_at(repository, store):
         audit.looked_at.add((target, name))
         if reason:
@@ -243,7 +246,7 @@ def _audit_seals(repository: "Repository", target: TargetName, store: Store, aud
 
 
 def _owed(learned: Learned, head: Head | None) -> set[str]:
-    """The objects below the newest head that a register has not been given yet."""
+    """Return the objects below the newest head that a register has not been given yet."""
     if head is None or head.sequence >= learned.head.sequence:
         return set()
     if head.checkpoint != learned.head.checkpoint:
@@ -254,20 +257,20 @@ def _owed(learned: Learned, head: Head | None) -> set[str]:
 def _wrong_size(size_bytes: int, wanted_bytes: int | None) -> str:
     if wanted_bytes is not None and size_bytes != wanted_bytes:
         return f"it has {size_bytes} bytes instead of {wanted_bytes}"
-    return "it is larger than any page can be" if size_bytes > OBJECT_READ_BYTES else ""
+    return "it is larger than the maximum size of a page" if size_bytes > OBJECT_READ_BYTES else ""
 
 
 def why_bad(store: Store, name: str) -> str:
-    """Why a page is not what its name promises; empty if it is, or was removed since it was listed."""
+    """Return why a page does not match its name, or an empty string if it does or was removed after the listing."""
     try:
         data = store.get(name)
     except ObjectMissing:
         return ""
-    return "" if object_name(data) == name_in(name) else "its bytes are not those that its name promises"
+    return "" if object_name(data) == name_in(name) else "its content does not match its name"
 
 
 def read_pages(store: Store, names: Collection[str]) -> Iterator[str]:
-    """Those of the pages that the target holds whole."""
+    """Yield those of the pages that the target holds whole."""
     for name in names:
         with suppress(StoreError):  # a page that cannot be read is not held
             if object_name(store.get(name)) == name_in(name):
@@ -275,9 +278,10 @@ def read_pages(store: Store, names: Collection[str]) -> Iterator[str]:
 
 
 def remember_faults(repository: "Repository", audit: CatalogueAudit, *, contents: bool, judged: int) -> str:
-    """Record what was found damaged until it was read whole, or is gone. Sizes alone prove no page whole.
+    """Record damaged objects until they were read whole or are gone. Sizes alone prove no page whole.
 
-    `judged`: the newest change of the manifest when the audit began. Return why other hosts cannot know of it yet.
+    `judged`: the newest change of the manifest when the audit began. Return why this is not recorded for other hosts
+    yet.
     """
     lasting = [fault for fault in audit.faults if not fault.object.startswith(MIRRORS)]  # each commit replaces mirrors
     found = {fault.copy for fault in lasting if not fault.missing}
@@ -287,7 +291,7 @@ def remember_faults(repository: "Repository", audit: CatalogueAudit, *, contents
 
 
 def problems_with_pages(repository: "Repository", current: Collection[SiteName]) -> Iterator[str]:
-    """What listings say of the pages at voters that have the newest head, each fault in a sentence. No page is read."""
+    """Yield the faults that listings show in the pages of voters with the newest head. No page is read."""
     sizes = {object_key(row.name): row.size_bytes for row in references(repository.view.learned)}
     for voter in repository.view.config.voters:
         if voter.site not in current or not repository.targets.reachable(voter.target):
@@ -301,4 +305,4 @@ def problems_with_pages(repository: "Repository", current: Collection[SiteName])
         if bad:
             objects, are, them = ("1 object", "is", "it") if bad == 1 else (f"{bad} objects", "are", "them")
             where = f"of the catalogue at {voter.target}"
-            yield f"{objects} {where} {are} missing or cut short: drtool repair puts {them} back"
+            yield f"{objects} {where} {are} missing or cut short: drtool repair restores {them}"

@@ -1,8 +1,8 @@
-"""The copy of the catalogue at a target that holds no register: audited, and put right.
+"""The copy of the catalogue at a target without a register: its audit and repair.
 
 Invariants
-    A mirror is damaged if its bytes are not what its name promises, or this repository's key did not seal them.
-    A copy that lags is owed, and not damaged. Pages that the newest head needs are missing only where the mirror names them.
+    A mirror is damaged if its content does not match its name, or this repository's key did not seal it.
+    A copy that lags is owed, not damaged. Pages of the newest head are missing only if the mirror names them.
     A damaged mirror is replaced under another name before it is deleted.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CopyAudit(Struct):
-    """What is at one target. `head`: of its newest mirror that counts. `damaged`: mirrors that do not, and why."""
+    """The copies at one target. `head`: of its newest valid mirror. `damaged`: invalid mirrors, and why."""
 
     looked_at: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class CopyAudit(Struct):
 
 
 def audit_copy(repository: "Repository", store: Store) -> CopyAudit:
-    """Read the newest mirrors at a target."""
+    """Audit the newest mirrors at a target."""
     audit = CopyAudit()
     for name in islice(reversed(mirror_names(info.name for info in store.list(MIRRORS))), READS_LIMIT):
         try:
@@ -51,7 +51,7 @@ def audit_copy(repository: "Repository", store: Store) -> CopyAudit:
 
 
 def mend_copies(repository: "Repository", damaged: Mapping[TargetName, Collection[str]]) -> dict[TargetName, str]:
-    """Bring every copy up to date and replace damaged mirrors; return why it failed, for each target where it did."""
+    """Bring every copy up to date and replace damaged mirrors. Return the reason for each target where it failed."""
     before: set[TargetName] = set()
     while True:
         failed = repository.manifest.mirror(damaged)
@@ -61,7 +61,7 @@ def mend_copies(repository: "Repository", damaged: Mapping[TargetName, Collectio
 
 
 def is_unneeded_page(repository: "Repository", name: str) -> bool:
-    """Whether the newest head does not name this page."""
+    """Return whether the newest head does not name this page."""
     return name.startswith(OBJECTS) and name not in {
         object_key(row.name) for row in references(repository.view.learned)
     }

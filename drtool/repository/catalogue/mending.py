@@ -1,11 +1,11 @@
-"""Putting the catalogue's objects right: each from a copy whose contents were checked, wherever one is left.
+"""Repair of the catalogue's objects, each from any remaining copy whose content was checked.
 
 Invariants
-    Bytes are written only if their hash is the page's name, or the manifest names it as the slot's.
-    A seal that is damaged is replaced by one that leads to the configuration in force.
-    A record of a register is never put back: what a voter promised since is not known. The voter is readmitted under a new
-    incarnation instead, before this begins (`Manifest.refresh`).
-    A rotten page that no head can need is deleted only where that is proven: it is retired, or `manifest compact` says so.
+    Bytes are written only if their hash is the page's name, or is the one that the manifest names for the slot.
+    A damaged seal is replaced by one that leads to the current configuration.
+    A record of a register is never restored, because the voter's later promises are unknown. Instead the voter is
+    readmitted under a new incarnation before this begins (`Manifest.refresh`).
+    A damaged page that no head can need is deleted only with proof: it is retired, or `manifest compact` decides so.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class MendedCatalogue(Struct):
-    """What was put back, what is still wrong, and the targets that did not take what was put there, with their reason."""
+    """The restored objects, the remaining faults, and the targets that did not accept their objects, with reasons."""
 
     rebuilt: Amount = Amount()
     words: list[str] = field(default_factory=list)
@@ -40,21 +40,21 @@ class MendedCatalogue(Struct):
     failed: dict[TargetName, str] = field(default_factory=dict)
 
     def messages(self) -> Iterator[str]:
-        """What was done, each in a sentence."""
+        """Yield what was done, in sentences."""
         for target, number in sorted(self.put.items()):
             pages = "1 page of the catalogue was" if number == 1 else f"{number} pages of the catalogue were"
-            yield f"{target}: {pages} missing or damaged; put back"
+            yield f"{target}: {pages} missing or damaged, and was restored"
         yield from self.words
         for target, why in sorted(self.failed.items()):
-            yield f"{target} did not take what it lacks of the catalogue: {why}"
+            yield f"{target} did not accept its missing objects of the catalogue: {why}"
 
     def lost(self) -> list[str]:
-        """Objects that are still wrong at a target that would have taken them: no good copy was found."""
+        """Return the objects that are still faulty at a target that accepts writes, since no good copy was found."""
         return sorted({fault.object for fault in self.left if fault.target not in self.failed})
 
 
 def mend_catalogue(repository: "Repository", audit: CatalogueAudit) -> MendedCatalogue:
-    """Replace what was found, then look again at everything; what is still wrong stays in `left`."""
+    """Replace the faulty objects, then audit everything again. Remaining faults are in `left`."""
     mended = MendedCatalogue()
     _mend_copies(repository, audit, mended)
     if not (audit.faults or audit.owed):
@@ -84,13 +84,13 @@ def _mend_copies(repository: "Repository", audit: CatalogueAudit, mended: Mended
     failed = mend_copies(repository, damaged)
     mended.failed |= failed
     mended.words += [
-        f"{target}: its copy of the catalogue was damaged; replaced"
+        f"{target}: its copy of the catalogue was damaged, and was replaced"
         for target in sorted(damaged.keys() - failed.keys())
     ]
 
 
 def preview_mending(repository: "Repository", faults: Iterable[Fault]) -> MendedCatalogue:
-    """What mending would come to; nothing is written."""
+    """Return the effect of mending. Nothing is written."""
     pages = [fault for fault in faults if fault.object.startswith(OBJECTS)]
     good = [data for fault in pages if (data := good_page(repository, fault.object)) is not None]
     return MendedCatalogue(Amount(len(good), sum(map(len, good))))
@@ -102,7 +102,7 @@ def _still_there(repository: "Repository", audit: CatalogueAudit) -> list[Fault]
 
 
 def _pages(audit: CatalogueAudit) -> dict[str, list[TargetName]]:
-    """The targets that lack each page, by its name."""
+    """Return, for each page by name, the targets that lack it."""
     pages: dict[str, list[TargetName]] = {}
     for target, name in sorted((*(fault.copy for fault in audit.faults), *audit.owed)):
         if name.startswith(OBJECTS):
@@ -115,7 +115,7 @@ def _mend_page(repository: "Repository", name: str, targets: Iterable[TargetName
     if data is None:
         if name in _retired(repository):
             _delete(repository, name, targets, mended)
-        elif is_unneeded_page(repository, name):  # without a register nothing else takes it away
+        elif is_unneeded_page(repository, name):  # without a register nothing else deletes it
             without = set(mirrored_targets(repository.view.state))
             _delete(repository, name, without.intersection(targets), mended)
         return
@@ -137,13 +137,11 @@ def _mend_seal(repository: "Repository", fault: Fault, mended: MendedCatalogue) 
         mended.failed[fault.target] = why
     else:
         mended.rebuilt += Amount(1, len(data))
-        mended.words.append(
-            f"{fault.target}: the seal of a configuration that has ended was damaged, and is written again"
-        )
+        mended.words.append(f"{fault.target}: the seal of an ended configuration was damaged, and was written again")
 
 
 def good_page(repository: "Repository", name: str) -> bytes | None:
-    """The page's bytes from any target, voter or not, or from this host's cache."""
+    """Return the page's bytes from any target, with or without a voter, or from this host's cache."""
     wanted = name_in(name)
     for data in _copies(repository, name):
         if data is not None and object_name(data) == wanted:
@@ -161,11 +159,11 @@ def _copies(repository: "Repository", name: str) -> Iterator[bytes | None]:
 
 
 def _put(repository: "Repository", target: TargetName, name: str, data: bytes) -> str:
-    """Why the target does not hold these bytes now; empty if it does."""
+    """Store the bytes, and return why the target does not hold them now, or an empty string."""
     try:
         store = repository.targets.store(target)
         store.put(name, data)
-        return "" if store.get(name) == data else f"{target} gives back other bytes than were written"
+        return "" if store.get(name) == data else f"{target} returns other bytes than were written"
     except DrtoolError as error:
         return error.message
 
@@ -177,7 +175,7 @@ def _delete(repository: "Repository", name: str, targets: Iterable[TargetName], 
         except StoreError as error:
             mended.failed[target] = error.message
         else:
-            mended.words.append(f"{target}: {name}, which was damaged and is not needed any more, is removed")
+            mended.words.append(f"{target}: {name}, which was damaged and is no longer needed, was removed")
 
 
 def _retired(repository: "Repository") -> set[str]:
@@ -190,6 +188,6 @@ def _needed(repository: "Repository") -> set[str]:
 
 
 def _is_left_over(repository: "Repository", fault: Fault) -> bool:
-    """A rotten old record of a chain, or a page that no head names: compaction takes them away under its own proof."""
+    """Return whether it is an old record of a chain or an unnamed page, which compaction deletes under its own proof."""
     known = _needed(repository) | _retired(repository)
     return fault.object.startswith(ACCEPTORS) or (fault.object.startswith(OBJECTS) and fault.object not in known)

@@ -1,12 +1,12 @@
-"""The seals of registers whose configuration has ended (`z-sealed`): read at every target, and written again where they rot.
+"""The seals of registers whose configuration has ended (`z-sealed`): read at every target, and rewritten if damaged.
 
-A seal says which configuration follows, so a host that was away finds the present voters by it. That a seal exists ends its
-register whatever it says, so a damaged one endangers no commit.
+A seal names the configuration that follows, so a host that was away finds the present voters through it. The existence
+of a seal ends its register regardless of its content, so a damaged one endangers no commit.
 
 Invariants
-    Only seals of configurations before the present one are judged: any site can invent names.
-    A seal under a key that this repository has given up is no fault: it cannot be read any more.
-    What is written in place of a damaged one leads to the configuration in force.
+    Only seals of configurations before the present one are judged, since any site can invent names.
+    A seal under a key that this repository has given up is not a fault, since it cannot be read any more.
+    The replacement of a damaged one leads to the current configuration.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ SEALS_MAX = 256
 
 
 def seals_at(repository: "Repository", store: Store) -> Iterator[tuple[str, str]]:
-    """Yield each seal of an ended configuration that the target holds, and why it is no good; "" if it is."""
+    """Yield each seal of an ended configuration that the target holds, and its fault or an empty string."""
     names = sorted(info.name for info in store.list(ACCEPTORS))
     ended = [name for name in names if (life := _sealed_life(name)) is not None and _is_before(repository, life)]
     for name in ended[-SEALS_MAX:]:
@@ -36,7 +36,7 @@ def seals_at(repository: "Repository", store: Store) -> Iterator[tuple[str, str]
 
 
 def new_seal(repository: "Repository", name: str) -> bytes | None:
-    """Return what may stand in place of a damaged seal; None if that configuration never came before the present one."""
+    """Return a replacement for a damaged seal, or None if that configuration never preceded the present one."""
     life, config = _sealed_life(name), repository.view.config
     if life is None or not _is_before(repository, life):
         return None
@@ -56,7 +56,7 @@ def _sealed_life(name: str) -> Life | None:
 
 
 def _is_before(repository: "Repository", life: Life) -> bool:
-    """Return whether the configuration is one that the present one followed, as far as its name tells."""
+    """Return whether the configuration preceded the present one, according to its name."""
     config = repository.view.config
     if life.generation == config.generation:
         return life.recovery == config.recovery and 0 < life.number < config.number

@@ -1,6 +1,7 @@
-"""A drill's faults on this host: files in the state directory, seen by every process that reaches targets.
+"""A drill's faults on this host: files in the state directory, which every process that reaches targets observes.
 
-`record` is one file's content, `files` the directory, `watch` what is in force now and the stores around which it is put.
+`record` is one file's content, `files` the directory, and `watch` the faults now in force and the stores that apply
+them.
 """
 
 from drtool.repository.overlays.files import BadFile, OverlayFiles, Shelf, Swept

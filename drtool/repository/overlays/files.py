@@ -1,13 +1,13 @@
-"""The directory `faults/`: one file an overlay, beside it one that lists the objects whose corruption has ended.
+"""The directory `faults/`: one file per overlay, and next to it a list of the objects whose corruption has ended.
 
-    <id>.json     the overlay; deleting it is the undo
-    <id>.ended    names of objects that were stored anew since, one a line; says nothing without the overlay
+    <id>.json     the overlay, which is undone by deleting it
+    <id>.ended    names of objects that were stored again since, one a line, without meaning if the overlay is gone
     STOP          the kill switch: while it exists, nothing is in force and nothing is injected
 
 Invariants
-    A file appears whole and durably, or not at all; nothing but `write` makes one, so what was deleted stays deleted.
-    A file that cannot be understood, or belongs to somebody else, is never in force and never stops a command.
-    Nothing here follows a symbolic link, waits for a pipe or reads without bound.
+    A file appears whole and durably, or not at all. Only `write` creates one, so a deleted file stays deleted.
+    A file that does not parse, or belongs to another user, is never in force and never stops a command.
+    No access follows a symbolic link, blocks on a pipe or reads without a limit.
 """
 
 import fcntl
@@ -37,14 +37,14 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class BadFile(Struct, frozen=True, kw_only=True):
-    """A file in the directory that is no overlay of ours."""
+    """A file in the directory that is not one of our overlays."""
 
     name: str
     reason: str
 
 
 class Shelf(Struct, frozen=True, kw_only=True):
-    """What lies there, sorted by name."""
+    """The contents of the directory, sorted by name."""
 
     records: tuple[OverlayRecord, ...] = ()
     bad: tuple[BadFile, ...] = ()
@@ -58,7 +58,7 @@ class Dropped(Struct, frozen=True, kw_only=True):
 
 
 class Swept(Struct, frozen=True, kw_only=True):
-    """What a sweep removed, could not remove, and did not understand."""
+    """The overlays that a sweep removed, the files that it could not remove, and those that it did not understand."""
 
     dropped: tuple[Dropped, ...] = ()
     left: tuple[BadFile, ...] = ()
@@ -76,11 +76,11 @@ class OverlayFiles:
         return self.directory / STOP
 
     def stopped(self) -> bool:
-        """Whether the kill switch is on."""
+        """Return whether the kill switch is on."""
         return os.path.lexists(self.stop_path)
 
     def write(self, record: OverlayRecord) -> None:
-        """Puts an overlay in force, durably."""
+        """Put an overlay in force, durably."""
         if not _ID.fullmatch(record.id):
             raise ValueError(f"not an overlay's id: {record.id!r}")
         self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -92,11 +92,11 @@ class OverlayFiles:
             durable.sync_directory(above)
 
     def remove(self, record_id: str) -> None:
-        """Ends an overlay. That it is gone already is success. Raises OSError."""
+        """End an overlay. An already deleted one is a success. Raises OSError."""
         self.remove_files(record_id + _RECORD, record_id + _ENDED)
 
     def remove_files(self, *names: str) -> None:
-        """Removes files, in order, whatever they are, and the directory with the last of them. Raises OSError."""
+        """Remove files of any type, in order, and the directory with the last of them. Raises OSError."""
         with suppress(FileNotFoundError), _opened(self.directory) as directory:
             for name in names:
                 with suppress(FileNotFoundError):
@@ -105,20 +105,20 @@ class OverlayFiles:
         self.tidy()
 
     def end_object(self, record_id: str, name: str) -> None:
-        """Records that an object was stored anew. An overlay that is gone needs no record."""
+        """Record that an object was stored again. An overlay that is gone needs no record."""
         with suppress(FileNotFoundError), _opened(self.directory) as directory:
             os.stat(record_id + _RECORD, dir_fd=directory)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(record_id + _ENDED, flags, 0o600, dir_fd=directory)
             try:
-                os.write(descriptor, f"\n{name}\n".encode())  # begins anew whatever a torn line before it was
+                os.write(descriptor, f"\n{name}\n".encode())  # starts a new line after a possibly torn one
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             durable.sync_directory(directory)
 
     def signature(self) -> tuple[tuple[str, int, int], ...]:
-        """Changes whenever anything there does; no clock plays a part. Empty where there is no directory."""
+        """Return a value that changes whenever the directory does, without a clock. Empty if there is no directory."""
         rows = []
         with suppress(OSError), os.scandir(self.directory) as entries:
             for entry in entries:
@@ -128,7 +128,7 @@ class OverlayFiles:
         return tuple(sorted(rows))
 
     def read(self) -> Shelf:
-        """What lies there. Objects whose corruption has ended are not among an overlay's objects any more."""
+        """Return the contents. Objects whose corruption has ended are not in an overlay's objects any more."""
         records, bad = [], []
         for name in self._names():
             try:
@@ -142,7 +142,7 @@ class OverlayFiles:
         return Shelf(records=tuple(records), bad=tuple(bad))
 
     def _names(self) -> Sequence[str]:
-        """The files that are, or should be, overlays."""
+        """Return the files that are, or should be, overlays."""
         try:
             found = os.listdir(self.directory)
         except OSError:
@@ -156,7 +156,7 @@ class OverlayFiles:
         with _opened(self.directory) as directory:
             record_id = name.removesuffix(_RECORD)
             if record_id == name or not _ID.fullmatch(record_id):
-                raise ValueError("its name is not an overlay's")
+                raise ValueError("its name is not that of an overlay")
             record = decode(_content(directory, name))
             if record.id != record_id:
                 raise ValueError(f"it says that it is {record.id}")
@@ -170,7 +170,7 @@ class OverlayFiles:
         return replace(record, objects=tuple(each for each in record.objects if each not in ended)) if ended else record
 
     def sweep(self) -> Swept:
-        """Removes the overlays that are over."""
+        """Remove the overlays that are over."""
         if not os.path.lexists(self.directory):
             return Swept()
         self.tidy()
@@ -187,21 +187,21 @@ class OverlayFiles:
             else:
                 dropped.append(Dropped(record=record, state=state))
         elsewhere = tuple(
-            BadFile(name=record.id + _RECORD, reason="it is another machine's")
+            BadFile(name=record.id + _RECORD, reason="it belongs to another machine")
             for record, state in states
             if state == "elsewhere"
         )
         return Swept(dropped=tuple(dropped), left=tuple(left), bad=(*shelf.bad, *elsewhere))
 
     def tidy(self) -> None:
-        """Removes what a process left that was killed between two steps; and the directory, if that was all.
+        """Remove the leftovers of a process that was killed between two steps, and the directory if it is then empty.
 
-        Not while somebody writes there: what a writer has not finished is not left.
+        Not while a writer is active, since its unfinished files are not leftovers.
         """
         with (
             suppress(OSError),
             _opened(self.directory.parent) as above,
-        ):  # what stays does nothing, and there is a next time
+        ):  # leftovers have no effect, and the next call tries again
             _lock(above, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = set(os.listdir(self.directory))
             for name in found:
@@ -212,13 +212,13 @@ class OverlayFiles:
 
 
 def _lock(directory: int, how: int) -> None:
-    """Until it is closed. BlockingIOError: somebody else holds it."""
+    """Lock the directory until it is closed. BlockingIOError if another process holds the lock."""
     try:
         fcntl.flock(directory, how)
     except BlockingIOError:
         raise
     except OSError:
-        if how & fcntl.LOCK_EX:  # a file system without locks: nobody can know whether somebody writes
+        if how & fcntl.LOCK_EX:  # without locks it is unknown whether a writer is active
             raise
 
 
@@ -236,7 +236,7 @@ def _content(directory: int, name: str) -> bytes:
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no plain file")
+            raise ValueError("it is not a plain file")
         if status.st_uid not in (0, os.geteuid()):
             raise ValueError(f"it belongs to user {status.st_uid}")
         if status.st_size > FILE_BYTES_MAX:

@@ -1,8 +1,8 @@
-"""One overlay as it lies in the state directory: what, where, whose, and until when.
+"""One overlay as stored in the state directory: its fault, place, owner and end.
 
 Invariants
-    Until when is counted since the boot: setting the clock neither lengthens a fault nor shortens it.
-    Whoever reads it decides by itself whether it is in force; nobody has to be alive to end it.
+    The end is counted since the boot, so setting the clock neither lengthens nor shortens a fault.
+    Each reader decides on its own whether it is in force. No process has to be alive to end it.
 """
 
 import os
@@ -17,37 +17,37 @@ from drtool.repository.processes import ProcessMark
 from drtool.stores.overlay import FLIP_BYTES_MAX, Overlay
 
 LONGEST_S = 7 * 86400.0
-"""No fault is meant to last longer; a file that says so is not believed."""
+"""The maximum duration of a fault. A file with a longer one is ignored."""
 
 State: TypeAlias = Literal["in force", "expired", "owner gone", "stopped", "elsewhere"]
-"""stopped: by the kill switch; elsewhere: it belongs to another machine that shares the directory."""
+"""stopped: by the kill switch. elsewhere: it belongs to another machine that shares the directory."""
 
 OVER = frozenset({"expired", "owner gone", "stopped"})
-"""The states in which the file is only waiting to be removed."""
+"""The states in which the file only waits to be removed."""
 
 
 class OverlayRecord(Overlay, frozen=True, kw_only=True):
-    """The file. `url`: the place in full; empty: whichever place has that target's name."""
+    """The file. `url`: the full place, or empty for any place with that target's name."""
 
     target: TargetName
     url: str = ""
     owner: ProcessMark
     boot_deadline_s: float
     injected_at: str
-    """By the wall clock, RFC 3339; for people."""
+    """By the wall clock, in RFC 3339, for people."""
     kill_switch: str = ""
-    """A file that ends it by existing, besides the one in the state directory."""
+    """A file whose existence ends it, in addition to the one in the state directory."""
 
     @property
     def site(self) -> SiteName:
         return site_of(self.target)
 
     def at(self, target: TargetName, url: str) -> bool:
-        """Whether it concerns that place; `url` is canonical."""
+        """Return whether it concerns that place. `url` is canonical."""
         return self.url == url if self.url else self.target == target
 
     def state(self, boot_now_s: float, *, stopped: bool) -> State:
-        """How it is by now."""
+        """Return its present state."""
         standing = self.owner.standing()
         if standing == "elsewhere":
             return "elsewhere"
@@ -58,9 +58,9 @@ class OverlayRecord(Overlay, frozen=True, kw_only=True):
         return "stopped" if stopped or bool(self.kill_switch and os.path.lexists(self.kill_switch)) else "in force"
 
     def problem(self, boot_now_s: float) -> str:
-        """Why it cannot be believed; empty if it can."""
+        """Return why it is invalid, or an empty string."""
         if not _finite(self.boot_deadline_s) or self.boot_deadline_s - boot_now_s > LONGEST_S:
-            return "it would last longer than any fault may"
+            return "it would last longer than allowed"
         if not (0 <= self.latency_s <= LONGEST_S and 0 < self.flip_bytes <= FLIP_BYTES_MAX):
             return "its amount is out of range"
         if self.bytes_per_second is not None and self.bytes_per_second <= 0:
@@ -69,14 +69,14 @@ class OverlayRecord(Overlay, frozen=True, kw_only=True):
 
 
 def canonical(url: str) -> str:
-    """A place's URL in the one form in which places are compared: directories without symbolic links."""
+    """Return a place's URL in the canonical form for comparisons: directories without symbolic links."""
     if scheme_of(url) != "file":
         return url.rstrip("/")
     return FILE_SCHEME + str(Path(url.removeprefix(FILE_SCHEME)).resolve())
 
 
 def decode(data: bytes) -> OverlayRecord:
-    """Raises msgspec.MsgspecError, for bytes that are no overlay."""
+    """Return the overlay. Raises msgspec.MsgspecError for bytes that are not one."""
     return msgspec.json.decode(data, type=OverlayRecord)
 
 

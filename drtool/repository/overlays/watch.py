@@ -1,9 +1,9 @@
-"""What is in force on this host at the moment, and stores that heed it.
+"""The faults in force on this host at present, and stores that apply them.
 
 Invariants
-    The directory is looked at no more often than every `LOOK_S`, by whichever call comes then; a process that opened its stores
-    before a fault, or sleeps through its end, still sees both. Without the directory that is one failing call.
-    Whether an overlay has expired is asked of the clock since boot, at every call.
+    The directory is read at most once every `LOOK_S`, by the next call. So a process that opened its stores before a
+    fault, or slept through its end, still observes both. Without the directory this costs one failing system call.
+    The expiry of an overlay is checked with the clock since boot, at every call.
 """
 
 import time
@@ -23,11 +23,11 @@ from drtool.stores.overlay import OverlaidMedium, OverlaidStore, Overlay, refuse
 LOOK_S = 0.2
 
 _Known: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[OverlayRecord, ...]]
-"""What was read, and the signature that the directory had then."""
+"""The signature of the directory, and its overlays at that time."""
 
 
 class Overlays:
-    """The overlays of one state directory, as this process knows them; None: there is none. Shared by all its stores."""
+    """The overlays of one state directory, shared by all stores of this process. None: no directory."""
 
     def __init__(self, state_dir: Path | None, *, clock: Callable[[], float] = boot_time_s) -> None:
         self.files = None if state_dir is None else OverlayFiles(state_dir)
@@ -38,7 +38,7 @@ class Overlays:
         self._live: tuple[OverlayRecord, ...] = ()
 
     def in_force(self) -> tuple[OverlayRecord, ...]:
-        """Every overlay that is in force now."""
+        """Return every overlay that is in force now."""
         if self.files is None:
             return ()
         if time.monotonic() >= self._look_again_at or self._looked != self._wanted:
@@ -49,7 +49,7 @@ class Overlays:
         return tuple(record for record in self._live if now_s < record.boot_deadline_s)
 
     def _look(self, files: OverlayFiles) -> None:
-        # without a lock, since processes fork: several threads may look at once, and none goes on before it has looked
+        # no lock, since processes fork: several threads may look at once, and each waits only for its own look
         wanted = self._wanted
         signature, (before, known) = files.signature(), self._known
         if signature != before:
@@ -59,24 +59,24 @@ class Overlays:
         self._looked, self._look_again_at = wanted, time.monotonic() + LOOK_S
 
     def _of_those(self, files: OverlayFiles, known: Sequence[OverlayRecord]) -> tuple[OverlayRecord, ...]:
-        """Those that are in force."""
+        """Return those that are in force."""
         if not known:
             return ()
         now_s, stopped = self._clock(), files.stopped()
         return tuple(record for record in known if record.state(now_s, stopped=stopped) == "in force")
 
     def refresh(self) -> None:
-        """The next call looks at the directory."""
+        """Make the next call read the directory."""
         self._wanted += 1
 
     def opened(self, spec: TargetSpec, opener: Callable[[TargetSpec], VoterStore]) -> VoterStore:
-        """A target's store under whatever is in force there; what a drill keeps offline is not even opened."""
+        """Return a target's store that applies the faults in force. One that a drill keeps offline is not even opened."""
         if self.files is None:
             return opener(spec)
         return OverlaidStore(opener(spec), self._reached(spec))
 
     def opened_place(self, spec: TargetSpec, opener: Callable[[TargetSpec], Medium]) -> Medium:
-        """The same for a place that is looked at from outside."""
+        """Return the same for a place that is inspected from outside."""
         if self.files is None:
             return opener(spec)
         return OverlaidMedium(opener(spec), self._reached(spec))
@@ -89,18 +89,18 @@ class Overlays:
         return place
 
     def sweep(self) -> Swept:
-        """Removes what is over from the directory."""
+        """Remove ended faults from the directory."""
         swept = Swept() if self.files is None else self.files.sweep()
         self.refresh()
         return swept
 
     def problems(self) -> list[str]:
-        """What is in force, in sentences."""
+        """Return the faults in force, in sentences."""
         return [sentence(record, self._clock()) for record in self.in_force()]
 
 
 class AtPlace:
-    """What is in force at one place."""
+    """The faults in force at one place."""
 
     def __init__(self, overlays: Overlays, target: TargetName, url: str) -> None:
         self._overlays, self._target, self._url = overlays, target, url
@@ -121,26 +121,26 @@ _IS = {"offline": "offline", "slow": "slow", "read-only": "read-only", "full": "
 
 
 def sentence(record: OverlayRecord, boot_now_s: float) -> str:
-    """`target paris/nas is offline by a drill's fault until 2026-11-23T14:05:00Z (run R, step S)`."""
+    """Return `target paris/nas is offline by a drill's fault until 2026-11-23T14:05:00Z (run R, step S)`."""
     left_s = max(0.0, record.boot_deadline_s - boot_now_s)
     until = (datetime.now(UTC) + timedelta(seconds=left_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    what = _IS.get(record.kind) or f"giving {len(record.objects)} objects back corrupted"
+    what = _IS.get(record.kind) or f"returning {len(record.objects)} corrupted objects"
     return f"target {record.target} is {what} by a drill's fault until {until} (run {record.run}, step {record.step})"
 
 
 def warnings(swept: Swept) -> list[str]:
-    """What a sweep has to tell, one line a kind; empty if it found nothing."""
+    """Return the report of a sweep, one line per kind, or an empty list."""
     lines = []
     if swept.dropped:
         words = ", ".join(
             f"{row.record.kind} at {row.record.target} (run {row.record.run}: {_WHY[row.state]})"
             for row in swept.dropped
         )
-        lines.append(f"faults of a drill that were over are removed: {words}")
+        lines.append(f"ended faults of a drill were removed: {words}")
     if swept.left:
         words = ", ".join(f"{row.name} ({row.reason})" for row in swept.left)
         lines.append(
-            f"faults of a drill are over, but their files cannot be removed: {words}; they do nothing any more"
+            f"faults of a drill have ended, but their files cannot be removed: {words} (they have no effect any more)"
         )
     if swept.bad:
         words = ", ".join(f"{row.name} ({row.reason})" for row in swept.bad)
