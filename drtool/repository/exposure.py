@@ -83,9 +83,7 @@ def exposures(
 
 def _only_voter(site: SiteName, holders: tuple[SiteName, ...]) -> Exposure:
     if not holders:
-        text = (
-            f"site {site} is the only voter, so it alone has the catalogue, and its loss loses all snapshots: {REMEDY}"
-        )
+        text = f"site {site} is the only voter, so it alone has the catalogue, and without it all snapshots are lost: {REMEDY}"
         return Exposure(holders, text)
     return Exposure(holders, f"site {site} is the only voter: without it {_then(holders)}; {REMEDY}")
 

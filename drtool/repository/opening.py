@@ -388,7 +388,7 @@ def _offline(parts: _Parts, asked: tuple[str, ...], emit: Emit) -> View:
     if unknown:
         names = ", ".join(parts.targets.sites())
         raise UsageError(
-            f"--manifest-from {unknown[0]}: no such site",
+            f"--manifest-from {unknown[0]}: there is no such site",
             hint=f"there are {names}, or any, for the first that answer",
         )
     sites = parts.targets.sites() if ANY_SITE in asked else [SiteName(site) for site in dict.fromkeys(asked)]

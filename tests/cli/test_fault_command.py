@@ -57,7 +57,7 @@ def test_verify_finds_exactly_what_a_drill_corrupts_until_it_is_cleared(stored):
         assert found.document["missing"] == []
         problems = stored("status", "--json").document["problems"]
         assert any(
-            f"target b/main is giving {len(victims)} corrupted objects by a drill's fault" in p for p in problems
+            f"target b/main is returning {len(victims)} corrupted objects by a drill's fault" in p for p in problems
         )
         (row,) = stored("fault", "list", "--json").document["faults"]
         assert (row["kind"], row["site"], row["state"], row["run"]) == ("corrupt", "b", "in force", "killed")

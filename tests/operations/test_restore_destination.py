@@ -39,7 +39,7 @@ def test_a_single_file_goes_beside_others_when_its_name_is_free(world, source, o
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_a_single_file_whose_name_is_taken_is_refused(world, source, out, dry_run):
     (out / "fstab").symlink_to("nowhere")
-    with pytest.raises(Refused, match="fstab is there already"):
+    with pytest.raises(Refused, match="fstab already exists"):
         world.restore(out, path=source / "fstab", dry_run=dry_run)
     assert os.readlink(out / "fstab") == "nowhere"
     world.restore(out, path=source / "fstab", overwrite="always", dry_run=dry_run)

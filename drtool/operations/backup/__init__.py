@@ -1,4 +1,4 @@
-"""Backup: one snapshot of each source, incremental, deduplicated, spread over the sites."""
+"""`backup`: one snapshot of each source, incremental, deduplicated, spread over the sites."""
 
 from drtool.operations.backup.request import BackupRequest, BackupResult, SnapshotReport, SourceJob
 from drtool.operations.backup.run import backup

@@ -1,8 +1,8 @@
-"""Builds the snapshot's tree from the bottom while the walk goes on and files are still being read.
+"""Builds the snapshot's tree bottom-up while the walk goes on and files are still being read.
 
 Invariants
-    A directory is written when its last file and its last subdirectory are settled; in memory are only the directories on
-    the way down and those whose files are under way.
+    A directory is written when its last file and its last subdirectory are settled. Memory holds only the directories
+    on the way down and those with files in progress.
     A directory in which every entry is the parent snapshot's very object keeps its id without being encoded.
 """
 
@@ -56,7 +56,7 @@ class Node:
 
 
 class TreeBuilder:
-    """Settles files and directories as they come; `root` is set when the last one is."""
+    """Settles files and directories as they come. `root` is set with the last one."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class TreeBuilder:
         self.directories = FileCounts()
 
     def file_read(self, node: Node, index: int, read: FileRead) -> None:
-        """A small file came back from a worker."""
+        """Accept a small file from a worker."""
         entry = node.entries[index]
         if read.gone:
             self._drop(node, index)
@@ -84,7 +84,7 @@ class TreeBuilder:
         if read.error:
             self.file_failed(node, index, read.error)
             return
-        # the entry is this run's own and nobody has seen it yet: completing it in place spares a copy for every file
+        # the entry is this run's own and not shared yet, so completing it in place saves a copy for every file
         if read.anew is not None:
             self._describe_anew(entry, read.anew)
             force_setattr(entry, "holes", read.holes)
@@ -101,8 +101,8 @@ class TreeBuilder:
         self.settle_one(node)
 
     def large_file_read(self, node: Node, index: int, ids: Sequence[ChunkId], read: FileRead) -> None:
-        """A large file is stored; `ids` are its chunks, `read` the rest."""
-        if read.error or read.gone:  # what was read before the failure is nobody's content
+        """Accept a stored large file. `ids` are its chunks, `read` the rest."""
+        if read.error or read.gone:  # what was read before the failure is not the content
             self.file_read(node, index, read)
             return
         content, depth = write_content(ids, self._put)
@@ -111,7 +111,9 @@ class TreeBuilder:
         self.file_read(node, index, msgspec.structs.replace(read, ids=content))
 
     def _attributes_failed(self, node: Node, entry: Entry, uncaptured: tuple[str, ...]) -> None:
-        new = [message for message in uncaptured if message not in entry.uncaptured]  # the scan asks empty files, too
+        new = [
+            message for message in uncaptured if message not in entry.uncaptured
+        ]  # the scan also asks about empty files
         force_setattr(entry, "uncaptured", (*entry.uncaptured, *new))
         for message in new:
             self._problem(Problem(join(node.path, entry.name), message))
@@ -137,13 +139,13 @@ class TreeBuilder:
         self.settle_one(node)
 
     def _drop(self, node: Node, index: int) -> None:
-        """The file vanished; its slot keeps its place until the directory is written."""
+        """Drop a vanished file. Its slot stays until the directory is written."""
         force_setattr(node.entries[index], "name", b"")
         node.same = False
         self.settle_one(node)
 
     def directory_failed(self, node: Node, slot: int, error: str) -> None:
-        """A subdirectory could not be entered."""
+        """Record a subdirectory that could not be entered."""
         entry = node.entries[slot]
         lost = msgspec.structs.replace(entry, subtree=b"", uncaptured=(*entry.uncaptured, error))
         node.entries[slot] = lost
@@ -157,7 +159,7 @@ class TreeBuilder:
         self.settle_one(node)
 
     def settle_one(self, node: Node) -> None:
-        """One file or subdirectory less to wait for; writes every directory that this completes."""
+        """Count one file or subdirectory as settled, and write every directory that this completes."""
         at: Node | None = node
         while at is not None:
             at.pending -= 1
@@ -174,7 +176,7 @@ class TreeBuilder:
         else:
             entries = [entry for entry in node.entries if entry.name]
             if node.parent is None:
-                entries.sort(key=_BY_NAME)  # what hangs beside the walk came last
+                entries.sort(key=_BY_NAME)  # entries from outside the walk came last
             subtree = write_directory(entries, self._put)
             before = node.previous_subtree or _subtree_before(node)
             self.directories.unmodified += before == subtree
@@ -187,7 +189,7 @@ class TreeBuilder:
         return node.parent
 
     def _name_acls(self, node: Node) -> None:
-        """Add the names of the users and groups in ACLs, also to entries of a parent snapshot that had none yet."""
+        """Add the names of the users and groups in ACLs, also to entries of a parent snapshot without any."""
         for index, entry in enumerate(node.entries):
             if entry.xattrs and (named := self._names.with_acl_names(entry)) is not entry:
                 node.entries[index] = named
@@ -206,16 +208,16 @@ class TreeBuilder:
 
 
 def is_equal(old: Entry, entry: Entry) -> bool:
-    """Return whether a restore would make the same of both: inode, ctime and owners' names may differ."""
+    """Return whether a restore of both would be the same: inode, ctime and owners' names may differ."""
     return _ESSENCE(old) == _ESSENCE(entry)
 
 
 def has_same_stat(old: Entry, entry: Entry) -> bool:
-    """Return whether nothing that stat tells has changed."""
+    """Return whether nothing in stat has changed."""
     return _STAT(old) == _STAT(entry)
 
 
 def _subtree_before(node: Node) -> bytes | None:
-    """What the parent snapshot's entry of this directory holds, if it has one: of an empty directory, nothing."""
+    """Return the subtree of the parent snapshot's entry of this directory, if it has one (empty if it is empty)."""
     old = node.parent.previous.get(node.path.rpartition(b"/")[2]) if node.parent is not None else None
     return old.subtree if old is not None and old.type == FileType.DIRECTORY else None

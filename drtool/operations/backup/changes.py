@@ -1,9 +1,8 @@
-"""What a backup does with each item: `new`, `changed`, `removed` or, of a socket, `skipped`, for `-v` and dry runs.
+"""The items of a backup for `-v` and dry runs: `new`, `changed`, `removed`, or `skipped` for a socket.
 
 Invariants
-    Items are emitted as their directory is settled, so that nothing accumulates. An item in which nothing differs that a
-    person would see (only its ctime, inode or link count) is not one of them. Directories that only lead to what is backed
-    up are none, either.
+    Items are emitted when their directory is settled, so nothing accumulates. An item without a visible difference
+    (only ctime, inode or link count) is not emitted, nor is a directory that only leads to what is backed up.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,21 +27,21 @@ class ChangeNotes:
         self._scan = scan
 
     def settled(self, node: Node) -> None:
-        """A directory whose entries are all settled."""
+        """Emit the changes of a directory whose entries are all settled."""
         if self._emit is not None and not node.same:
             for old, new in pairs(node.previous, node.entries):
                 self._walked(node.path, old, new)
 
     def left_out(self, directory: bytes, sockets: Collection[bytes]) -> None:
-        """The sockets of a directory of the walk."""
+        """Emit the sockets of a directory of the walk."""
         if self._emit is not None:
             for name in sockets:
                 self._emit(ItemChanged.of(join(directory, name), "skipped"))
 
     def looked_at(self, node: Node, fresh: Collection[int]) -> None:
-        """A directory of a dry run. Its subdirectories are not complete yet; each comes with its own directory.
+        """Emit the changes of a directory of a dry run. Its subdirectories come with their own directories.
 
-        Only reading a file could tell whether its content differs. It counts as different where size or time do; a file
+        Only reading a file could show whether its content differs. It counts as different if size or time do. A file
         that is to be read for another reason is `reread`.
         """
         if self._emit is None:
@@ -59,12 +58,12 @@ class ChangeNotes:
                     self._walked(node.path, old, new)
 
     def file_to_read(self, path: bytes, old: Entry | None) -> None:
-        """A file of a source that a dry run does not read."""
+        """Emit a file of a source that a dry run does not read."""
         if self._emit is not None:
             self._emit(ItemChanged.of(path, "new") if old is None else ItemChanged.of(path, "changed", ("content",)))
 
     def _to_be_read(self, path: bytes, old: Entry, new: Entry) -> None:
-        """A file of a dry run that the parent snapshot has, too. Its attributes are not known without opening it."""
+        """Emit a file of a dry run that the parent snapshot has, too. Its attributes are unknown without opening it."""
         is_touched = (old.size_bytes, old.mtime_ns) != (new.size_bytes, new.mtime_ns)
         content = b"" if is_touched else old.content
         known = replace(new, xattrs=old.xattrs, flags=old.flags, content=content, content_depth=old.content_depth)
@@ -73,7 +72,7 @@ class ChangeNotes:
             self._emit(ItemChanged.of(path, "changed" if differing else "reread", differing))
 
     def item(self, directory: bytes, old: Entry | None, new: Entry | None) -> None:
-        """One name, as the parent snapshot has it and as this one has."""
+        """Emit one name, comparing the parent snapshot's entry with this one's."""
         entry = new or old
         if self._emit is None or entry is None or old is new:
             return
@@ -83,7 +82,7 @@ class ChangeNotes:
             self._emit(ItemChanged.of(join(directory, entry.name), change, differing))
 
     def _walked(self, directory: bytes, old: Entry | None, new: Entry | None) -> None:
-        """One name of the walk, unless it only leads to what is backed up."""
+        """Emit one name of the walk, unless it only leads to what is backed up."""
         entry = new or old
         if entry is None or old is new:
             return
@@ -93,7 +92,7 @@ class ChangeNotes:
 
 
 def pairs(previous: Mapping[bytes, Entry], entries: Sequence[Entry]) -> Iterator[Pair]:
-    """Yield the entries of one directory before and now, by name; an entry without a name vanished meanwhile."""
+    """Yield the entries of one directory before and now, by name. An entry without a name vanished meanwhile."""
     left = dict(previous)
     for entry in entries:
         if entry.name:

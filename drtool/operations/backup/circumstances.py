@@ -1,4 +1,4 @@
-"""What is known of a source before its backup begins: another run, a recent snapshot, a target below its paths."""
+"""Checks of a source before its backup begins: another run, a recent snapshot, a target below its paths."""
 
 import fcntl
 import hashlib
@@ -22,7 +22,7 @@ _AHEAD_NS = 3600 * 10**9
 
 
 def is_recent(repository: Repository, job: SourceJob, host: str, now_ns: int, newer_than_ns: int) -> bool:
-    """Whether a snapshot of this source is younger than that. One dated far in the future says nothing."""
+    """Return whether a snapshot of this source is younger than that. One dated far in the future does not count."""
     same = is_same_source(job, host)
     times = (row.time_ns for row in repository.view.state.snapshots if same(row))
     return any(now_ns - newer_than_ns < time_ns <= now_ns + _AHEAD_NS for time_ns in times)
@@ -30,7 +30,10 @@ def is_recent(repository: Repository, job: SourceJob, host: str, now_ns: int, ne
 
 @contextmanager
 def at_work(state_dir: Path, job: SourceJob, host: str) -> Iterator[bool]:
-    """Says that this process backs the source up until the block ends; yields whether another of this host does so already."""
+    """Mark the source as being backed up until the block ends.
+
+    Yield whether another process of this host already does so.
+    """
     what = "\0".join((host, job.name, *sorted(os.fsdecode(path) for path in job.roots.paths)))
     directory = state_dir / "running"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -38,7 +41,7 @@ def at_work(state_dir: Path, job: SourceJob, host: str) -> Iterator[bool]:
     descriptor = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         busy = not _taken(descriptor, fcntl.LOCK_EX)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # two backups of one source may overlap; each is seen by a third
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # two backups of one source may overlap, and a third sees both
         yield busy
     finally:
         os.close(descriptor)
@@ -53,7 +56,7 @@ def _taken(descriptor: int, how: int) -> bool:
 
 
 class LeftOut(Struct, frozen=True):
-    """A target that lies inside what is backed up, and is left out of the snapshot."""
+    """A target inside the backed-up paths, which is left out of the snapshot."""
 
     source: str
     target: TargetName
@@ -61,9 +64,10 @@ class LeftOut(Struct, frozen=True):
 
 
 def without_targets(repository: Repository, job: SourceJob, emit: Emit) -> tuple[SourceJob, list[LeftOut]]:
-    """Return the job without the targets that lie below its paths, and these: stored in itself, a repository grows each time.
+    """Return the job without the targets below its paths, and these: a repository stored in itself grows each time.
 
-    A target that the user names as a PATH is backed up, with a warning. One that the job's own rules exclude is not reported.
+    A target that the user names as a PATH is backed up, with a warning. One that the job's own rules exclude is not
+    reported.
     """
     roots = job.roots
     _warn_of_idle_patterns(job, roots, emit)

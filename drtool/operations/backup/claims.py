@@ -1,8 +1,8 @@
-"""Which chunks this run has taken on: a table in shared memory, so that two workers rarely store the same chunk.
+"""The chunks that this run has claimed: a table in shared memory, so that two workers rarely store the same chunk.
 
 Invariants
-    A claim says "one of us stores it, or the whole run fails". A race, a full table or a collision of 128-bit prefixes
-    that are all zero only stores a chunk twice; nothing is ever left out because of them.
+    A claim means that one worker stores the chunk or the whole run fails. A race, a full table or a collision of
+    128-bit prefixes that are all zero only stores a chunk twice. Nothing is ever left out because of them.
 """
 
 import mmap
@@ -13,14 +13,14 @@ _PROBES_MAX = 64
 
 
 class Claims:
-    """Open addressing over 2^`bits` slots; make it before the fork."""
+    """Open addressing over 2^`bits` slots. Create it before the fork."""
 
     def __init__(self, bits: int = 20) -> None:
         self._mask = (1 << bits) - 1
         self._table = mmap.mmap(-1, _SLOT_BYTES << bits)
 
     def claim(self, chunk: bytes) -> bool:
-        """Whether the caller has to store it: True if nobody had claimed it."""
+        """Claim a chunk, and return whether the caller has to store it because it was not claimed before."""
         key = chunk[:_SLOT_BYTES]
         slot = int.from_bytes(chunk[16:20], "big")
         table = self._table
@@ -35,7 +35,7 @@ class Claims:
         return True
 
     def clear(self) -> None:
-        """Forgets every claim; only while no worker is at work, and after the index knows the chunks."""
+        """Forget every claim. Only while no worker is active, and after the chunks are in the index."""
         if hasattr(mmap, "MADV_REMOVE"):
             self._table.madvise(mmap.MADV_REMOVE)  # shared pages read as zeros afterwards
         else:

@@ -1,8 +1,8 @@
-"""Feeds the workers: small files in batches, large ones cut here and handed over in shared memory.
+"""The feeder of the workers: small files in batches, and large ones cut here and passed on in shared memory.
 
 Invariants
-    A file is read by one process, once; what is cut is what is stored.
-    At most `WINDOW` batches a worker and the slots are under way, so the walk waits when the workers are behind.
+    A file is read by one process, once. The bytes that are cut are the bytes that are stored.
+    At most `WINDOW` batches per worker and the slots are in flight, so the walk waits when the workers are behind.
 """
 
 import os
@@ -64,7 +64,7 @@ BATCH_MESSAGE_BYTES = 24 * 1024
 _ID_BYTES = 32
 _UNBOUNDED = 1 << 62
 HOLE_BYTES = 16 * 1024 * 1024
-"""A hole of this size is worth a look at where it ends; shorter ones are read."""
+"""For a hole of this size its end is looked up. Shorter ones are read."""
 
 
 Hook = Callable[[], None]
@@ -101,7 +101,7 @@ class _Batch:
 
 
 class _Prefix:
-    """The first bytes of a file: what comes after them grew while it was read. Fulfils `Readable`."""
+    """The first bytes of a file, without those that were appended while it was read. Fulfils `Readable`."""
 
     def __init__(self, fd: int, size_bytes: int, *, sparse: bool) -> None:
         self._fd = fd
@@ -114,7 +114,7 @@ class _Prefix:
         return min(hole_at(self._fd, self.offset), self._left_bytes) if self._sparse else 0
 
     def skip(self, size_bytes: int) -> None:
-        """Go on behind so many bytes of a hole."""
+        """Skip so many bytes of a hole."""
         self.offset += size_bytes
         self._left_bytes -= size_bytes
 
@@ -126,7 +126,7 @@ class _Prefix:
 
 
 class _Counted:
-    """A content from anywhere: while none comes, the backup's other business goes on."""
+    """A content from any source. While no data comes, the backup's other work goes on."""
 
     def __init__(self, source: Readable, count: Callable[[int], None], tick: Callable[[], None]) -> None:
         self._source, self._count, self._tick = source, count, tick
@@ -145,7 +145,7 @@ class _Counted:
 
 
 def _filled(view: memoryview, carried: bytes, source: "_Prefix | _Counted") -> tuple[int, bool]:
-    """Fill a slot with what was carried over and what comes; return how many bytes there are, and whether it has ended."""
+    """Fill a slot with the carried-over and the next bytes. Return how many bytes there are, and whether it has ended."""
     filled, ended = len(carried), False
     view[:filled] = carried
     while filled < SLOT_BYTES and not ended:
@@ -156,7 +156,7 @@ def _filled(view: memoryview, carried: bytes, source: "_Prefix | _Counted") -> t
 
 
 class Feeder:
-    """The backup's side of its worker pool. Make it while no thread runs: it forks."""
+    """The backup's side of its worker pool. Create it while no thread runs, since it forks."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Feeder:
         *,
         ignore_ctime: bool = False,
     ) -> None:
-        """`tick` is called between hand-overs; `idle`, which must not use the feeder, while no worker answers."""
+        """`tick` is called between hand-overs, and `idle`, which must not use the feeder, while no worker answers."""
         self._builder = builder
         self._tick = tick
         self._slots = Slots(workers * WINDOW + 1)
@@ -200,7 +200,7 @@ class Feeder:
         )
 
     def take(self, found: Found) -> None:
-        """Takes on every file of a directory that must be read."""
+        """Accept every file of a directory that must be read."""
         node = found.node
         for index in found.fresh:
             follow = node.entries[index].name in found.followed
@@ -212,7 +212,7 @@ class Feeder:
                 self._send_batch()
 
     def take_content(self, source: Readable, count: Callable[[int], None]) -> Sequence[ChunkId]:
-        """Cuts and stores what comes, of whatever length, and waits until all of it has a name; `count` hears of each read."""
+        """Cut and store a content of any length, and wait until all of it has ids. `count` gets the size of each read."""
         pieces = Pieces()
         self._cut(_Counted(source, count, self._tick), pieces)
         while pieces.missing:
@@ -220,7 +220,7 @@ class Feeder:
         return pieces.ids()
 
     def flush(self) -> Flushed:
-        """Waits until everything taken on is durable; the targets that failed."""
+        """Wait until everything accepted is durable, and return the targets that failed."""
         self._send_batch()
         for reply in self._pool.drain():
             self._handle(reply)
@@ -238,12 +238,12 @@ class Feeder:
         return Flushed(failures, [name for row in flushed for name in row.away])
 
     def take_durable(self) -> list[PackWritten]:
-        """The packs that are durable and were not taken yet."""
+        """Return the durable packs that were not returned yet."""
         packs, self._durable = self._durable, []
         return packs
 
     def learn(self, segments: list[SegmentId]) -> None:
-        """After a checkpoint: the workers look chunks up in its segments, and the claims start afresh."""
+        """After a checkpoint, let the workers look chunks up in its segments, and clear the claims."""
         for segment in segments:
             for reply in self._pool.broadcast(Learn(segment)):
                 self._handle(reply)
@@ -297,7 +297,7 @@ class Feeder:
                 raise DrtoolError(reply.message, hint=reply.hint)
 
     def _take_grown(self) -> None:
-        """Files that were small when they were seen, and no longer are."""
+        """Handle files that were small when they were seen, and no longer are."""
         while self._grown:
             node, index, follow = self._grown.pop()
             self._large(node, index, follow=follow)
@@ -328,10 +328,12 @@ class Feeder:
     def _read_large(self, fd: int, entry: Entry, file: LargeFile) -> FileRead:
         before = stat_between_ticks(fd)
         if not stat.S_ISREG(before.st_mode):
-            return FileRead(error="content: it is no regular file any more")
+            return FileRead(error="content: it is not a regular file any more")
         length = self._pass(fd, before.st_size or _UNBOUNDED, file)
         after = os.fstat(fd)
-        if not before.st_size and not after.st_size:  # the size is not known beforehand; what came is the content
+        if (
+            not before.st_size and not after.st_size
+        ):  # the size is not known beforehand, so the data read is the content
             return _described(fd, StatAnew.of(after, length))
         if length != before.st_size or not self._is_same_state(before, after):
             return self._read_again(fd, file, before, length)
@@ -339,7 +341,7 @@ class Feeder:
         return _described(fd, anew)
 
     def _read_again(self, fd: int, file: LargeFile, before: os.stat_result, length: int) -> FileRead:
-        """Read a file once more that changed while it was read. It is recorded in a state that it had, if one was seen."""
+        """Read a file that changed during the read once more. It is recorded in a state that it had, if one was seen."""
         self._wait_for(file)
         first, last_bytes = file.joined(), file.last_bytes
         file.restart()
@@ -349,7 +351,7 @@ class Feeder:
             return _described(fd, StatAnew.of(now, length_now))
         self._wait_for(file)
         if begins_with(file.joined(), first) and self._ends_with(fd, length, last_bytes, first):
-            file.restart(first)  # it only grew, or was written with what it had: both passes saw this
+            file.restart(first)  # it only grew, or was rewritten with the same data: both passes saw this
             return _described(fd, StatAnew.of(before, length))
         return replace(_described(fd, StatAnew.of(now, length_now)), torn=True)
 
@@ -366,13 +368,13 @@ class Feeder:
         return blake3(text, key=self._id_key).digest() == ids[-_ID_BYTES:]
 
     def _pass(self, fd: int, size_bytes: int, file: LargeFile) -> int:
-        """Reads, cuts and hands over up to `size_bytes`; returns how many there were."""
+        """Read, cut and hand over up to `size_bytes`, and return how many there were."""
         prefix = _Prefix(fd, size_bytes, sparse=is_sparse(os.fstat(fd)))
         self._cut(prefix, file)
         return prefix.offset
 
     def _cut(self, source: "_Prefix | _Counted", file: Pieces) -> None:
-        """Hands over a content slot by slot; what the last cut left over comes first in the next slot."""
+        """Hand over a content slot by slot. The rest after the last cut comes first in the next slot."""
         carried, ended = b"", False
         while not ended:
             if self._take_hole(source, carried, file):
@@ -390,15 +392,16 @@ class Feeder:
             self._hand_over(slot, lengths, file)
 
     def _take_hole(self, source: "_Prefix | _Counted", carried: bytes, file: Pieces) -> bool:
-        """Take a long hole without reading it, together with what was carried over, and return whether there was one.
+        """Take a long hole without reading it, together with the carried-over bytes. Return whether there was one.
 
-        Its chunks are those that reading it would give: a run of zeros is cut into pieces of one length, wherever it begins.
+        Its chunks are those that reading would give: a run of zeros is cut into pieces of one length, regardless of its
+        start.
         """
         hole_bytes = source.hole_bytes()
         if hole_bytes < HOLE_BYTES or carried.count(0) != len(carried):
             return False
         length = self._cutter.zeros_bytes()
-        # The end of the hole is read: where the last chunk ends depends on what comes behind it.
+        # The end of the hole is read, since the end of the last chunk depends on the bytes after it.
         repeats = (len(carried) + hole_bytes - self._cutter.bounds.maximum_bytes) // length
         if repeats < 1:
             return False
@@ -421,7 +424,7 @@ class Feeder:
 
 
 def _described(fd: int, anew: StatAnew | None) -> FileRead:
-    """Return what is known of a large file besides its chunks."""
+    """Return the data about a large file besides its chunks."""
     found = attributes_of(fd)
     holes = new_holes(fd, anew.size_bytes) if anew is not None else ()
     return FileRead(b"", found.xattrs, found.flags, anew, uncaptured=found.uncaptured, holes=holes)

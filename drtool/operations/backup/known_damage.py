@@ -1,4 +1,4 @@
-"""What a backup says and records of damaged copies: those that it met, and those that it put right."""
+"""The damaged copies that a backup reports and records: those that it met, and those that it repaired."""
 
 from collections.abc import Collection, Iterator
 
@@ -10,17 +10,17 @@ from drtool.repository.findings import Copy
 
 
 def record_damage(repository: Repository, emit: Emit, sound: Collection[Copy] = ()) -> None:
-    """Record for all hosts which copies this host found damaged, just now or when there was no quorum, and which are whole."""
+    """Record for all hosts which copies this host found damaged, now or earlier without a quorum, and which are whole."""
     found = {(bad.target, bad.object) for bad in repository.objects.bad_copies.values() if bad.damaged}
     untold = repository.findings.update(found, sound)
     if untold:
-        emit(Warned(message=f"other hosts do not know yet which copies are damaged: {untold}"))
+        emit(Warned(message=f"the damaged copies are not recorded for other hosts yet: {untold}"))
 
 
 def put_right(repository: Repository, failed: Collection[TargetName]) -> Iterator[Copy]:
-    """Yield the key slots and markers that were found damaged once and are whole: this run has read each, and mended some.
+    """Yield the key slots and markers that were found damaged once and are whole, since this run read or repaired each.
 
-    `failed`: the targets whose key slots could not be put right.
+    `failed`: the targets whose key slots could not be repaired.
     """
     targets = repository.targets
     here = set(targets.online())
@@ -33,7 +33,10 @@ def put_right(repository: Repository, failed: Collection[TargetName]) -> Iterato
 
 
 def warn_of_catalogue(repository: Repository, emit: Emit) -> None:
-    """Say where the catalogue itself is known to be damaged: a copy of it too few is no fault of this snapshot's data."""
+    """Warn where the catalogue itself is known to be damaged.
+
+    A missing copy of it is not a fault of this snapshot's data.
+    """
     lost = repository.targets.lost
     where = {target for target, name in repository.findings.all() if is_catalogue(name) and target not in lost}
     if where:

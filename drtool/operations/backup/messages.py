@@ -1,4 +1,4 @@
-"""What the backup and its workers say to each other."""
+"""The messages between the backup and its workers."""
 
 import os
 from typing import TypeAlias
@@ -16,7 +16,7 @@ class _Message(Struct, frozen=True, array_like=True, tag=True):
 
 
 class FileToRead(Struct, frozen=True, array_like=True, gc=False):
-    """A file as the scan saw it. `inode` is 0 where inode numbers do not last."""
+    """A file as the scan saw it. `inode` is 0 if inode numbers do not last."""
 
     name: bytes
     follow: bool
@@ -33,14 +33,14 @@ class DirectoryFiles(Struct, frozen=True, array_like=True, gc=False):
 
 
 class ReadFiles(_Message, frozen=True):
-    """Read these files whole, store what is new."""
+    """Read these files whole, and store new chunks."""
 
     task: int
     directories: list[DirectoryFiles]
 
 
 class StoreSlot(_Message, frozen=True):
-    """Store the chunks, of these lengths, that lie one behind the other in a shared slot."""
+    """Store the chunks of these lengths, which lie one after the other in a shared slot."""
 
     task: int
     slot: int
@@ -48,11 +48,11 @@ class StoreSlot(_Message, frozen=True):
 
 
 class Flush(_Message, frozen=True):
-    """Write what is open and wait until it is durable."""
+    """Write the open pack and wait until it is durable."""
 
 
 class Learn(_Message, frozen=True):
-    """A segment in the cache that holds what was stored so far."""
+    """A segment in the cache with the chunks stored so far."""
 
     segment: bytes
 
@@ -61,7 +61,7 @@ Request: TypeAlias = ReadFiles | StoreSlot | Flush | Learn
 
 
 class StatAnew(Struct, frozen=True, array_like=True, gc=False):
-    """What a file was when it was read, where that is not what the scan saw."""
+    """The stat of a file when it was read, if it differs from the scan's."""
 
     mode: int
     uid: int
@@ -75,7 +75,7 @@ class StatAnew(Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def of(cls, found: os.stat_result, size_bytes: int) -> "StatAnew":
-        """`size_bytes` is what was read: a growing file is stored as a prefix."""
+        """Return the stat. `size_bytes` is what was read, since a growing file is stored as a prefix."""
         return cls(
             found.st_mode & 0o7777,
             found.st_uid,
@@ -90,7 +90,7 @@ class StatAnew(Struct, frozen=True, array_like=True, gc=False):
 
 
 class FileRead(Struct, frozen=True, array_like=True, gc=False):
-    """What was read. `too_large`: it has grown so much that it must come in slots; nothing was read."""
+    """The result of a read. `too_large`: it has grown so much that it must come in slots, so nothing was read."""
 
     ids: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
@@ -100,11 +100,11 @@ class FileRead(Struct, frozen=True, array_like=True, gc=False):
     gone: bool = False
     too_large: bool = False
     uncaptured: tuple[str, ...] = ()
-    """Attributes that could not be read, in words; the content is there."""
+    """Attributes that could not be read, in words. The content is there."""
     holes: tuple[tuple[int, int], ...] = ()
-    """Of a file that is described `anew`."""
+    """The holes of a file with a new stat in `anew`."""
     torn: bool = False
-    """It changed while it was read, each time: the content may mix several of its states."""
+    """It changed during each read, so the content may mix several of its states."""
 
 
 class FilesRead(_Message, frozen=True):
@@ -121,18 +121,18 @@ class SlotStored(_Message, frozen=True):
 
 
 class PackStored(_Message, frozen=True):
-    """A pack is durable: no reply to anything, but sent at once, since a worker may be busy for long on a slow line."""
+    """A durable pack. Not a reply but sent at once, since a worker may be busy for long on a slow connection."""
 
     pack: PackWritten
 
 
 class Flushed(_Message, frozen=True):
-    """The targets that failed since the worker was forked; `away`: those that may come back."""
+    """The targets that failed since the worker was forked. `away`: those that may come back."""
 
     failures: dict[TargetName, str]
     away: list[TargetName] = []
     more: bool = False
-    """Whether packs are still under way: a flush ends when no worker has any."""
+    """Whether packs are still in flight. A flush ends when no worker has any."""
 
 
 class Learned(_Message, frozen=True):
@@ -140,7 +140,7 @@ class Learned(_Message, frozen=True):
 
 
 class WorkerFailed(_Message, frozen=True):
-    """The worker cannot go on: the whole backup fails, what is durable stays."""
+    """The worker cannot continue: the whole backup fails, and durable data stays."""
 
     message: str
     hint: str | None

@@ -1,4 +1,4 @@
-"""The pieces of large contents, which are stored by the workers and come back in any order."""
+"""The pieces of large contents, which the workers store and return in any order."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -11,7 +11,7 @@ _ID_BYTES = 32
 
 
 class _Ids(Sequence[ChunkId]):
-    """Many ids in one text: a sparse file may have millions."""
+    """Many ids in one byte string, since a sparse file may have millions."""
 
     def __init__(self, joined: bytes) -> None:
         self._joined = joined
@@ -43,12 +43,12 @@ class Pieces:
         """The length of the last chunk."""
 
     def restart(self, ids: bytes = b"") -> None:
-        """Replace what the passes so far stored, when all pieces have come back."""
+        """Replace the result of the passes so far, when all pieces have come back."""
         self._parts = [ids] if ids else []
         self._repeats.clear()
 
     def expect(self, repeats: int = 1) -> int:
-        """Return the number of the next piece, whose ids come so many times one behind the other."""
+        """Return the number of the next piece, whose ids are repeated so many times."""
         self._parts.append(b"")
         self.missing += 1
         part = len(self._parts) - 1
@@ -61,7 +61,7 @@ class Pieces:
         self.missing -= 1
 
     def joined(self) -> bytes:
-        """Return the ids, one behind the other."""
+        """Return the concatenated ids."""
         return b"".join(self._parts)
 
     def ids(self) -> Sequence[ChunkId]:
@@ -69,7 +69,7 @@ class Pieces:
 
 
 class LargeFile(Pieces):
-    """Those of a file of the walk; `read` is set when its last piece was handed over."""
+    """The pieces of a file of the walk. `read` is set when its last piece was handed over."""
 
     def __init__(self, node: Node, index: int) -> None:
         super().__init__()
@@ -79,5 +79,5 @@ class LargeFile(Pieces):
 
 
 def begins_with(longer: bytes, shorter: bytes) -> bool:
-    """Return whether one content's chunks begin with another's. The last one is left aside: it ends where that content ends."""
+    """Return whether one content's chunks begin with another's, except for its last one, which ends with the content."""
     return longer.startswith(shorter[:-_ID_BYTES])

@@ -1,4 +1,4 @@
-"""A backup's dry run: what a backup would meet, found by reading the tree and the parent snapshot, and storing nothing."""
+"""A backup's dry run: it reads the tree and the parent snapshot, and stores nothing."""
 
 import time
 
@@ -19,7 +19,7 @@ from drtool.repository import Repository
 def preview(
     repository: Repository, request: BackupRequest, job: SourceJob, scan: Scan, emit: Emit, started: float
 ) -> SnapshotReport:
-    """What a backup would meet: reads the tree and the parent, stores nothing."""
+    """Return the report of a backup that stores nothing."""
     parent = parent_of_job(repository.view.state.snapshots, job, request.host)
     reuse = Reuse(repository)
     for message in reuse.warnings():
@@ -36,11 +36,11 @@ def preview(
             old = found.node.previous.get(entry.name)
             if old is None:
                 scan.files.new += 1
-            elif has_same_stat(reuse.checked(old), entry):  # read again because it is young, and found equal
+            elif has_same_stat(reuse.checked(old), entry):  # read again because it is recent, and found equal
                 scan.files.unmodified += 1
             else:
                 scan.files.changed += 1
-    if job.captured is None:  # of other sources a dry run does not know how much they hold
+    if job.captured is None:  # the size of other sources is unknown in a dry run
         files = scan.files.new + scan.files.changed + scan.files.unmodified
         check(repository, job, parent, Amount(files=files, bytes=scan.processed_bytes), None)
     return SnapshotReport(

@@ -1,4 +1,4 @@
-"""What a backup is asked to do, and its document."""
+"""The request and the result of `backup`."""
 
 import os
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from drtool.sources.port import Source
 
 
 class SourceJob(Struct, frozen=True, kw_only=True):
-    """One source: its name (empty for bare paths), what of the file system it takes, and what else it captures."""
+    """One source: its name (empty for bare paths), its part of the file system, and what else it captures."""
 
     name: str
     paths: tuple[bytes, ...] = ()
     paths_as_they_are: tuple[bytes, ...] = ()
-    """More of them, of which a symlink is taken as a symlink; of `paths` it is followed."""
+    """Further paths, in which a symlink is taken as a symlink. In `paths` it is followed."""
     captured: Source | None = None
     excludes: tuple[str, ...] = ()
     exclude_caches: bool = False
@@ -24,17 +24,17 @@ class SourceJob(Struct, frozen=True, kw_only=True):
     larger_than_bytes: int | None = None
     """Files above this size are left out."""
     ignore_files: bool = False
-    """`.drtoolignore` files in the directories leave things out, too."""
+    """`.drtoolignore` files in the directories also exclude items."""
     ignore_inode: bool = False
-    """A file with another inode number is no other file, for file systems whose numbers do not last."""
+    """Another inode number does not make another file, for file systems whose numbers do not last."""
     max_shrink: float | None = None
-    """The share of the last snapshot that may be gone; None: all of it."""
+    """The share of the last snapshot that may be missing. None: all of it."""
     ignore_ctime: bool = False
-    """A file with another ctime has not changed, for file systems and programs that touch it without need."""
+    """Another ctime does not make a changed file, for file systems and programs that set it without need."""
 
     @property
     def roots(self) -> Roots:
-        """What is there of the paths just now."""
+        """Return the roots of the paths that exist now."""
         return plan_roots(self.paths, self.paths_as_they_are)
 
 
@@ -50,11 +50,11 @@ class BackupRequest(Struct, frozen=True, kw_only=True):
     """Emit an `item_changed` for each item that is new, changed or removed."""
     workers: int = 2
     environ: Mapping[str, str] = {}
-    """What programs that a source runs inherit."""
+    """The environment of programs that a source runs."""
 
     @property
     def taken_ns(self) -> int:
-        """The snapshot's time: what the user says, else now."""
+        """Return the snapshot's time: the user's, or else now."""
         return self.now_ns if self.time_ns is None else self.time_ns
 
 
@@ -75,12 +75,12 @@ class ItemError(Struct, frozen=True):
 
 
 def item_error(problem: Problem) -> ItemError:
-    """Return a problem as a row of the document."""
+    """Return a problem as a row of the result."""
     return ItemError(os.fsdecode(problem.path), problem.message)
 
 
 class JobFailure(Struct, frozen=True):
-    """A source that gave no snapshot; `path` is its name."""
+    """A source without a snapshot. `path` is its name."""
 
     path: str
     message: str
@@ -98,7 +98,7 @@ class OwedReport(Struct, frozen=True):
 
 
 class SnapshotReport(Struct, frozen=True, kw_only=True):
-    """One row of `backup`'s document; `id` is None for a dry run."""
+    """One row of `backup`'s result. `id` is None for a dry run."""
 
     id: str | None
     source: str
@@ -117,12 +117,12 @@ class SnapshotReport(Struct, frozen=True, kw_only=True):
     owed: list[OwedReport]
     manifest_bytes: int
     sockets: int = 0
-    """How many were left out: nothing of a socket can be stored."""
+    """How many were left out, since a socket has no content to store."""
     facts: list[str] = []
-    """Of a dry run: what was found out about a source that is more than files."""
+    """In a dry run: facts about a source other than plain files."""
 
 
 class BackupResult(Struct, frozen=True, kw_only=True):
     snapshots: list[SnapshotReport]
     failed: list[JobFailure] = []
-    """Sources that gave no snapshot, and why."""
+    """Sources without a snapshot, and why."""

@@ -1,9 +1,9 @@
-"""What a backup may reuse of what is stored: only data with enough copies that count.
+"""The stored data that a backup may reuse: only data with enough copies that count.
 
 Invariants
-    A pack on fewer than `minimum` sites that this run can see is set aside: its chunks are looked up nowhere, so they are stored
+    A pack on fewer than `minimum` visible sites is set aside: its chunks are not found in the index, so they are stored
     again from the source, and an unchanged file that needs one of them is read again.
-    A pack of which every copy failed to be read in this run is set aside as well.
+    A pack whose every copy failed to be read in this run is also set aside.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ from drtool.trees import Entry, FileType, read_content
 
 
 class Reuse:
-    """The packs and index segments that are short of copies as a run begins, and what follows for this run."""
+    """The packs and index segments with too few copies at the start of a run, and the consequences for it."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
@@ -41,16 +41,18 @@ class Reuse:
         self._lost = uncovered(repository.index, few - repository.going_packs(repository.view))
 
     def warnings(self) -> Iterator[str]:
-        """Yield what is stored again, and what is only short of copies."""
+        """Yield what is stored again, and what only has too few copies."""
         away = sorted(self._evidence.inventory.unlisted)
         where = f" (out of reach: {', '.join(away)})" if away else ""
         if self._lost:
             few = "have no good copy" if self._minimum == 1 else f"have fewer than {self._minimum} good copies"
             words = f"{few if len(self._lost) > 1 else few.replace('have', 'has', 1)} at the sites that can be reached{where}"
-            yield f"{counted(len(self._lost), 'pack')} {words}: what the source still has of that is stored again"
+            yield f"{counted(len(self._lost), 'pack')} {words}: the source's remaining part of it is stored again"
 
     def checked(self, entry: Entry) -> Entry:
-        """Return an entry of the parent snapshot; one that no file matches, if its content must be stored again."""
+        """Return an entry of the parent snapshot, altered so that no file matches it if its content must be stored
+        again.
+        """
         if entry.type != FileType.FILE or not self._repository.index.lost:
             return entry
         try:
@@ -60,7 +62,7 @@ class Reuse:
         return entry if stored else replace(entry, size_bytes=entry.size_bytes + 1)
 
     def note(self, packs: Iterable[PackWritten]) -> None:
-        """Count what this run stored."""
+        """Count the packs that this run stored."""
         for pack in packs:
             self._evidence.note(pack.pack, pack.targets)
 
@@ -69,9 +71,9 @@ class Reuse:
         return [ref for ref, sites in self._weak_segments.items() if len(sites) < self._minimum]
 
     def copies(self, root: bytes, written: int | None) -> int:
-        """Return on how many sites all that a snapshot needs lies, at most the promised copies.
+        """Return on how many sites all data of a snapshot is, at most the promised copies.
 
-        `written`: the least that anything which this run stored has. The index must hold this run's packs if any pack is weak.
+        `written`: the least of anything that this run stored. The index must hold this run's packs if any pack is weak.
         """
         live = {ref.id for ref in self._repository.view.state.segments}
         counts = [len(sites) for ref, sites in self._weak_segments.items() if ref.id in live]
@@ -83,11 +85,11 @@ class Reuse:
 
     @property
     def is_short(self) -> bool:
-        """Whether a pack that may be reused is on fewer sites than promised."""
+        """Return whether a pack that may be reused is on fewer sites than promised."""
         return bool(self._weak.keys() - self._repository.index.lost)
 
 
 def find_damage(repository: Repository, root: bytes) -> None:
-    """Read every tree and list below `root`, so that the packs of those that cannot be read are known."""
+    """Read every tree and list below `root`, so that packs with unreadable ones are known."""
     for _ in needed_chunks(repository, [root], lambda _error: None):
         pass

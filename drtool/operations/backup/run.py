@@ -1,8 +1,8 @@
-"""One backup run: walk, hand what is new to the workers, build the tree, commit the snapshot.
+"""One backup run: walk, hand new data to the workers, build the tree, commit the snapshot.
 
 Invariants
-    The session is open before anything is looked up. Packs, then segments, then the manifest.
-    Memory is bounded: what waits is a few batches, a few slots and the directories on the way down.
+    The session is open before anything is looked up. Packs come first, then segments, then the manifest.
+    Memory is bounded: a few batches, a few slots and the directories on the way down.
 """
 
 import os
@@ -53,9 +53,9 @@ ATTEMPTS = 3
 
 
 def backup(repository: Repository, request: BackupRequest, emit: Emit) -> BackupResult:
-    """One snapshot of each job. A job that gives none is in `failed`; the others are still done, and reported.
+    """Take one snapshot of each job. A job without one is in `failed`, and the others are still done and reported.
 
-    What a single job fails of is raised.
+    With a single job, its error is raised.
     """
     reports, failed = [], []
     if not request.dry_run:
@@ -81,7 +81,7 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
 
 
 def _try_targets(repository: Repository, emit: Emit) -> None:
-    """A target that takes nothing is owed what it misses, also by a run that has nothing new to store."""
+    """Test the targets. One that accepts nothing is owed its objects, even by a run without new data."""
     ready = readiness(repository)
     for name, error in ready.refusals.items():
         repository.targets.fail_by(name, error)
@@ -94,11 +94,11 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
     scan = Scan(job, lambda message: emit(Warned(message=message)))
     if not scan.paths:
         raise Incomplete(f"nothing to back up: {_why_nothing(scan.roots)}")
-    if job.name and job.captured is None and scan.is_empty():  # who names a path by hand sees what is in it
+    if job.name and job.captured is None and scan.is_empty():  # a user who names a path by hand sees its contents
         where = ", ".join(os.fsdecode(path) for path in scan.roots.paths)
-        raise Incomplete(f"nothing to back up: {where} is empty; is something not mounted there?")
+        raise Incomplete(f"nothing to back up: {where} is empty (is something not mounted there?)")
     for socket in scan.roots.sockets:
-        emit(Warned(message=f"{os.fsdecode(socket)} is a socket and is left out: nothing of a socket can be stored"))
+        emit(Warned(message=f"{os.fsdecode(socket)} is a socket and is left out: sockets have no content to store"))
     for hidden in hidden_from_us() if scan.roots.paths else ():
         emit(Warned(message=hidden))
     if request.dry_run:
@@ -111,7 +111,7 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
             except (Overtaken, _ParentDamaged) as error:
                 if attempt + 1 == ATTEMPTS or not _is_repeatable(job):
                     raise
-                emit(Warned(message=f"{error.message}: everything is looked up again"))
+                emit(Warned(message=f"{error.message}: everything is checked again"))
                 scan = Scan(job, lambda message: emit(Warned(message=message)))
         raise AssertionError("unreachable")
 
@@ -119,13 +119,15 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
 def _why_nothing(roots: Roots) -> str:
     """Return in words why none of the named paths can be backed up."""
     reasons = [f"{os.fsdecode(path)} does not exist" for path in roots.missing]
-    reasons += [f"{os.fsdecode(path)} is a socket, of which nothing can be stored" for path in roots.sockets]
+    reasons += [f"{os.fsdecode(path)} is a socket, which has no content to store" for path in roots.sockets]
     reasons += [f"{os.fsdecode(path)}: {message}" for path, message in roots.problems]
     return ", ".join(reasons) or "no path is named"
 
 
 class _ParentDamaged(DrtoolError):
-    """No copy of a tree of the parent snapshot could be read, and what else lies in its pack may be in this snapshot by now."""
+    """No copy of a tree of the parent snapshot could be read, and this snapshot may already reference other data in its
+    pack.
+    """
 
 
 def _is_repeatable(job: SourceJob) -> bool:
@@ -166,15 +168,15 @@ class BackupRun:
         self._added_bytes = 0
         self._stored_bytes = 0
         self._checkpoints = Checkpoints(time.monotonic())
-        self._noted: list[SegmentId] = []  # segments that the workers have not learnt of yet
+        self._noted: list[SegmentId] = []  # segments that the workers do not use yet
         self._shown_at = 0.0
 
     def go(self) -> Snapshot:
-        """Everything up to and including the commit."""
+        """Run everything up to and including the commit."""
         view = self._session.view
         condemned = view.state.condemned
         parents = (row for row in view.state.snapshots if condemned is None or row.sequence <= condemned.marked)
-        parent = parent_of_job(parents, self._job, self._request.host)  # later ones may refer to what is condemned
+        parent = parent_of_job(parents, self._job, self._request.host)  # later ones may reference condemned data
         for segment, why in self._repository.load_index().items():
             self._emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
         self._judge_what_is_stored(parent)
@@ -200,7 +202,7 @@ class BackupRun:
             self._flush()
             self._check_shrinkage(parent)
         except NoQuorum:
-            raise  # nothing could be saved either, and waiting for that would take as long again
+            raise  # nothing could be saved either, and waiting would take as long again
         except (DrtoolError, Interrupted):
             self._save()
             raise
@@ -213,7 +215,7 @@ class BackupRun:
         return snapshot
 
     def _judge_what_is_stored(self, parent: Snapshot | None) -> None:
-        """Set aside what has too few copies. What cannot be captured twice must know before it begins what is damaged."""
+        """Set aside data with too few copies. For a source that cannot be captured twice, damage must be known first."""
         if parent is not None and not _is_repeatable(self._job):
             find_damage(self._repository, parent.root)
         self._reuse = Reuse(self._repository)
@@ -222,7 +224,7 @@ class BackupRun:
         self._scan.checked = self._reuse.checked if self._repository.index.lost else None
 
     def _fetch(self, chunk: ChunkId) -> bytes:
-        """Return a chunk of the parent snapshot's trees; note if the index names it and no copy can be read."""
+        """Return a chunk of the parent snapshot's trees. Record the error if the index has it but no copy can be read."""
         try:
             return self._repository.trees(chunk)
         except DrtoolError as error:
@@ -237,7 +239,7 @@ class BackupRun:
         raise _ParentDamaged(f"the parent snapshot is damaged ({error.message})", hint=error.hint) from error
 
     def _capture(self, source: Source, parent: Snapshot | None) -> dict[bytes, Entry]:
-        """Stores what a source captures; the entries at the top of the tree that it makes."""
+        """Store a source's captured content, and return the entries at the top of its tree."""
         scan, request = self._scan, self._request
         tree = VirtualTree(
             self._put_tree,
@@ -268,10 +270,10 @@ class BackupRun:
         return Content(*write_content(ids, self._put_tree), self._scan.processed_bytes - before_bytes)
 
     def _save(self) -> None:
-        """After a failure: what is durable becomes known, and the session ends.
+        """Record the durable data after a failure, and end the session.
 
-        The first failure is what the user hears of; one in here only costs the next run time. The open tree pack is dropped,
-        and takes nothing more: an interruption may have come in the middle of a block.
+        Only the first failure is reported. A failure here only costs the next run time. The open tree pack is dropped,
+        and accepts nothing more, since an interruption may have come in the middle of a block.
         """
         self._failed = True
         self._flush_workers()
@@ -281,14 +283,14 @@ class BackupRun:
             self._session.abandon()
 
     def _flush_workers(self) -> None:
-        """One that failed refuses all that still waits for it, and each refusal ends a flush."""
+        """Flush the workers. A failed one refuses each waiting request, and each refusal ends a flush."""
         for _ in range(WINDOW * self._request.workers + 1):
             with suppress(DrtoolError):
                 self._feeder.flush()
                 return
 
     def _tick(self) -> None:
-        """Between any two hand-overs: show how far it is, and make a checkpoint when one is due."""
+        """Between any two hand-overs, show the progress, and make a checkpoint when one is due."""
         now = time.monotonic()
         if now - self._shown_at >= PROGRESS_S:
             self._shown_at = now
@@ -306,13 +308,13 @@ class BackupRun:
             self._note_durable(now)
 
     def _idle(self) -> None:
-        """While every worker is busy, which a slow line may keep them for long."""
+        """Called while every worker is busy, perhaps for long on a slow connection."""
         self._repository.targets.announce()
         if not self._failed:
             self._note_durable(time.monotonic())
 
     def _note_durable(self, now: float) -> None:
-        """Make known what is durable, now and then, without waiting for the rest: a run that is killed loses little."""
+        """Record durable packs now and then, without waiting for the rest, so that a killed run loses little."""
         if not self._checkpoints.begins_note(now):
             return
         durable = self._feeder.take_durable()
@@ -408,7 +410,7 @@ class BackupRun:
         )
 
     def _copies(self, snapshot: Snapshot) -> int:
-        """Return on how many sites everything that the snapshot needs lies."""
-        if self._reuse.is_short:  # what this run stored must be found to be walked through
+        """Return on how many sites all data of the snapshot is."""
+        if self._reuse.is_short:  # this run's packs must be found for the walk
             self._repository.load_index()
         return self._reuse.copies(snapshot.root, self._session.minimum_written)

@@ -1,4 +1,6 @@
-"""The walk over one source: directories in order, each compared with the parent snapshot's, one level in memory at a time."""
+"""The walk over one source: directories in order, each compared with the parent snapshot's, one level in memory at a
+time.
+"""
 
 import errno
 import os
@@ -28,35 +30,35 @@ from drtool.sources.filesystem import (
 from drtool.trees import Entry, Fetch, FileType, read_directory
 
 _SWAPPED = (
-    "another directory took its place while the backup ran, or its file system gives it another inode number each time"
+    "another directory replaced it during the backup, or its file system gives it another inode number each time"
     " (--ignore-inode)"
 )
 RECENT_NS = 2_000_000_000
 
 
 class Found(NamedTuple):
-    """A directory just looked at; `fresh` are the indices of the files that must be read."""
+    """A directory just inspected. `fresh`: the indices of the files that must be read."""
 
     node: Node
     fresh: list[int]
     followed: frozenset[bytes]
     sockets: list[bytes]
-    """Names that are left out: nothing of a socket can be stored."""
+    """Names that are left out, since sockets have no content to store."""
 
 
 def parent_of_job(snapshots: Iterable[Snapshot], job: SourceJob, host: str) -> Snapshot | None:
-    """The newest snapshot of the same host and source; without a source's name, of the same set of paths."""
+    """Return the newest snapshot of the same host and source, or of the same set of paths without a source name."""
     return max(filter(is_same_source(job, host), snapshots), key=lambda row: row.sequence, default=None)
 
 
 def is_same_source(job: SourceJob, host: str) -> Callable[[Snapshot], bool]:
-    """Tells of a snapshot whether it is of this host and source."""
+    """Return a test for snapshots of this host and source."""
     paths = set(job.roots.paths) | set(job.captured.paths if job.captured else ())
     return lambda row: row.host == host and row.source == job.name and bool(job.name or set(row.paths) == paths)
 
 
 class Scan:
-    """Looks at every directory of one source once, and counts."""
+    """Inspects every directory of one source once, and counts."""
 
     def __init__(self, job: SourceJob, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -64,9 +66,9 @@ class Scan:
         self.roots = job.roots
         self.paths = tuple(sorted({*self.roots.paths, *(job.captured.paths if job.captured else ())}))
         self.beside: dict[bytes, Entry] = {}
-        """Entries at the top that are settled already, and no part of the walk: what a source captured."""
+        """Top-level entries that are already settled and not part of the walk: the captured content of a source."""
         self.checked: Callable[[Entry], Entry] | None = None
-        """Applied to the parent snapshot's entries before they are compared; None: all of them may be reused."""
+        """Applied to the parent snapshot's entries before the comparison. None: all of them may be reused."""
         self.problems: list[Problem] = [
             *self.roots.problems,
             *(Problem(path, "it does not exist") for path in self.roots.missing),
@@ -91,15 +93,15 @@ class Scan:
         self.problems.append(problem)
 
     def is_empty(self) -> bool:
-        """Whether each named path is a directory with nothing in it: an unmounted disk looks like that."""
+        """Return whether each named path is an empty directory, as an unmounted disk would be."""
         return all(_holds_nothing(path) for path in self.roots.paths)
 
     def count_bytes(self, size_bytes: int) -> None:
-        """So much of what a source captured was read."""
+        """Count so many captured bytes as read."""
         self.processed_bytes += size_bytes
 
     def directories(self, parent: Snapshot | None, fetch: Fetch, builder: TreeBuilder) -> Iterator[Found]:
-        """Every directory, parents before their children; each is settled in `builder` once its files are."""
+        """Yield every directory, parents before their children. Each is settled in `builder` once its files are."""
         if parent:
             self._recent = Recent.since(parent.started_ns, self.started_ns, RECENT_NS)
         top = self._enter(b"/", None, 0, parent.root if parent else b"", fetch, builder)
@@ -173,7 +175,7 @@ class Scan:
             parent,
             slot,
             captured.entries,
-            before,  # what a file is read for again may turn out equal
+            before,  # a file that is read again may turn out equal
             previous_subtree if known else b"",
             captured.same and known,
             len(captured.fresh) + len(captured.enter) + 1,
@@ -194,14 +196,15 @@ class Scan:
             return open_passage_path(path, follow=follow)
 
     def _recognise(self, parent: Node, slot: int, fd: int, *, follow: bool) -> bool:
-        """Return whether a file system was mounted on the directory since it was listed: automounters do that at the first open.
+        """Return whether a file system was mounted on the directory since it was listed, as automounters do at first
+        access.
 
-        Its entry then describes the root of that file system. OSError if another directory took its place.
+        Its entry then describes the root of that file system. OSError if another directory replaced it.
         """
         entry, found = parent.entries[slot], os.fstat(fd)
         if found.st_ino == entry.inode or self._rules.ignore_inode:
             return False
-        # a mount keeps its place: it is still in the very directory that was listed
+        # a mount does not move: it is still in the directory that was listed
         if found.st_dev == entry.device or not (follow or _is_in(fd, parent.inode)):
             raise OSError(errno.EBUSY, _SWAPPED)
         parent.entries[slot] = msgspec.structs.replace(
@@ -211,7 +214,7 @@ class Scan:
         return True
 
     def _hang_beside(self, node: Node, previous: dict[bytes, Entry | None]) -> None:
-        """Adds what is beside the walk to the root; the order is mended when the directory is written."""
+        """Add the entries from outside the walk to the root. Their order is corrected when the directory is written."""
         if not previous:
             return
         taken = {entry.name for entry in node.entries} & self.beside.keys()
@@ -222,7 +225,7 @@ class Scan:
         node.previous = {**node.previous, **{name: old for name, old in previous.items() if old is not None}}
 
     def _count(self, node: Node, fresh: list[int]) -> None:
-        """Counts what need not be read; files to read are counted when they were."""
+        """Count files that need not be read. Files to read are counted when they were read."""
         unmodified = changed = new = size_bytes = 0
         to_read = set(fresh)
         for index, entry in enumerate(node.entries):
@@ -254,7 +257,7 @@ def _holds_nothing(path: bytes) -> bool:
     try:
         with os.scandir(path) as entries:
             return next(entries, None) is None
-    except OSError:  # no directory, or it cannot be read: the walk says so
+    except OSError:  # no directory, or unreadable: the walk reports it
         return False
 
 
@@ -265,16 +268,16 @@ def _entries_of(subtree: bytes, fetch: Fetch, unreadable: Callable[[str], None])
         return {entry.name: entry for entry in read_directory(subtree, fetch)}
     except DrtoolError as error:
         # a parent that cannot be read costs time, never a backup: everything below counts as new
-        unreadable(f"a directory of the parent snapshot cannot be read, so what is in it is read anew: {error.message}")
+        unreadable(f"a directory of the parent snapshot cannot be read, so its files are read again: {error.message}")
         return {}
 
 
 def _complete_directory(parent: Node, slot: int, fd: int, names: OwnerNames, *, on_the_way: bool) -> tuple[str, ...]:
-    """Add a new directory's attributes, while it is open, and return what could not be read, in words. The parent
-    snapshot's own entry has them already.
+    """Add a new directory's attributes, while it is open, and return the unreadable ones in words.
 
-    Of a directory that is only on the way to what is backed up, the times alone are no change: `/tmp` has others every
-    second, and an unchanged source would store new trees each time.
+    The parent snapshot's own entry has them already. For a directory that is only on the way to what is backed up,
+    changed times alone do not count: `/tmp` has new ones every second, and an unchanged source would store new trees
+    each time.
     """
     entry = parent.entries[slot]
     if entry is parent.previous.get(entry.name):

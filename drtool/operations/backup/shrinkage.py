@@ -1,12 +1,12 @@
-"""Whether a source lost so much since its last snapshot that a person should look before it is stored.
+"""The check that a source did not lose so much since its last snapshot that a person should look before it is stored.
 
-A server that came up without its volume, or a file system that is not mounted, is backed up without any error. The snapshot of it
-would be the newest one, meet the objectives, and push good snapshots out by the rules of `forget`.
+A server that started without its volume, or a file system that is not mounted, is backed up without any error. Its
+snapshot would be the newest one, meet the objectives, and push good snapshots out by the rules of `forget`.
 
 Invariants
-    Pure, but for reading the inventory of the last snapshot. Small sources are judged only when nothing is left.
-    Where rows of a database were counted both times, they are compared; files and bytes are compared in any case.
-    A snapshot in which something is missing does not hide what the one before it had.
+    Pure, except for reading the inventory of the last snapshot. Small sources are judged only if nothing is left.
+    Rows of a database are compared if they were counted both times. Files and bytes are always compared.
+    A snapshot with missing parts does not hide the content of the previous one.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ from drtool.repository import Repository
 from drtool.sources.inventory import Inventory
 
 FEW_FILES, FEW_ROWS, FEW_BYTES = 100, 100, 10 * 1024 * 1024
-"""Below these a share says nothing: one log that is rotated may be most of a small source."""
+"""Below these a share means nothing: one rotated log may be most of a small source."""
 
 
 class Shrunk(DrtoolError):
-    """Most of the source is gone; nothing was stored."""
+    """Most of the source is gone, so nothing was stored."""
 
     exit_code = 3
 
 
 class Amount(Struct, frozen=True, kw_only=True):
-    """How much a snapshot holds. `rows`: of all tables; None if they were not counted."""
+    """The size of a snapshot. `rows`: of all tables, or None if they were not counted."""
 
     files: int
     bytes: int
@@ -41,7 +41,9 @@ class Amount(Struct, frozen=True, kw_only=True):
 
 
 def shrinkage(before: Amount, now: Amount, most: float) -> str:
-    """Return what was lost, if more than the share `most` of it was, in words that follow the source's name; else "" ."""
+    """Return what was lost, in words that follow the source's name, if it is more than the share `most`, or an empty
+    string.
+    """
     if before.rows is not None and now.rows is not None:
         lost = _lost(before.rows, now.rows, FEW_ROWS, most)
         if lost:
@@ -64,8 +66,8 @@ def _count(number: int, unit: str) -> str:
 def rows_of(before: Sequence[Inventory], now: Inventory) -> tuple[int, int] | None:
     """Return the rows then and now, of the tables that were counted then and about which something is known now.
 
-    `before`: the newest first. What an incomplete snapshot lacks is taken from the one before it.
-    A table that is gone has none, unless the backup could not store everything. None if nothing can be compared.
+    `before`: newest first. The missing parts of an incomplete snapshot are taken from the previous one.
+    A table that is gone has no rows, unless the backup was incomplete. None if nothing can be compared.
     """
     then = {table: count for each in reversed(before) for table, count in _counts(each).items()}
     here = _counts(now)
@@ -89,17 +91,17 @@ def _counts(inventory: Inventory) -> dict[tuple[str, str], int | None]:
 def check(
     repository: Repository, job: SourceJob, parent: Snapshot | None, now: Amount, found: Inventory | None
 ) -> None:
-    """Raise Shrunk if a named source lost more than it may since `parent`; `found` is what was recorded of a database now."""
+    """Raise Shrunk if a named source lost more than it may since `parent`. `found`: the inventory of a database now."""
     if parent is None or not job.name or job.max_shrink is None:
         return
     before = Amount(files=parent.counts.files, bytes=parent.counts.bytes)
     if found is not None:
         whole = _newest_whole(repository, parent)
-        if found.missing:  # what could not be dumped is named already
+        if found.missing:  # failed dumps are already reported
             before = replace(before, files=now.files, bytes=now.bytes)
         elif whole is not None:
             before = Amount(files=max(before.files, whole.counts.files), bytes=max(before.bytes, whole.counts.bytes))
-        with suppress(DrtoolError):  # a damaged parent is reported elsewhere; files and bytes are compared all the same
+        with suppress(DrtoolError):  # a damaged parent is reported elsewhere, and files and bytes are still compared
             then = [row for each in (parent, whole) if each is not None and (row := recorded(repository, each))]
             rows = rows_of(then, found)
             if rows is not None:
@@ -107,13 +109,13 @@ def check(
     lost = shrinkage(before, now, job.max_shrink)
     if lost:
         raise Shrunk(
-            f"source {job.name} {lost}; nothing was stored. If this is right, store it once with --accept-shrink",
+            f"source {job.name} {lost}, so nothing was stored. If this is right, store it once with --accept-shrink",
             hint="is something not mounted, or is this another server?",
         )
 
 
 def _newest_whole(repository: Repository, parent: Snapshot) -> Snapshot | None:
-    """Return the newest snapshot before an incomplete one in which nothing is missing; None if `parent` is complete."""
+    """Return the newest snapshot with no missing parts before an incomplete one, or None if `parent` is complete."""
     if not parent.counts.errors:
         return None
     rows = (

@@ -1,9 +1,10 @@
-"""Virtual files become a tree: those of a source that is more than directories, hung beside what the walk finds.
+"""The tree of virtual files: those of a source other than plain directories, added beside the files of the walk.
 
 Invariants
-    A file or directory that the parent snapshot has is the parent's very object: unmodified, and nothing is stored.
+    A file or directory that the parent snapshot has is the parent's very object: it is unmodified, and nothing is
+    stored.
     The time of a file is when a backup first saw its content, so that the same content is the same file.
-    No recursion: names may be as deep as a path can be long.
+    There is no recursion, since names may be as deep as a path can be long.
 """
 
 import os
@@ -32,7 +33,7 @@ _PART_BYTES = 1 << 16
 
 
 class Content(NamedTuple):
-    """What was stored of a file."""
+    """The stored content of a file."""
 
     content: bytes
     depth: int
@@ -40,7 +41,7 @@ class Content(NamedTuple):
 
 
 def surroundings(repository: Repository, request: BackupRequest, scan: Scan, emit: Emit) -> Around:
-    """What a source is handed."""
+    """Return the context that a source gets."""
     return Around(
         state_dir=repository.spec.state_dir,
         environ=request.environ,
@@ -68,7 +69,7 @@ def capture(
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         raise DrtoolError(f"the source cannot be captured: {where}{error.strerror or error}") from error
     if not count:
-        raise DrtoolError("the source holds nothing, and an empty backup is none")
+        raise DrtoolError("the source is empty, so there is nothing to back up")
     return inventory
 
 
@@ -83,7 +84,7 @@ def _part(content: Readable) -> bytes:
 
 
 def _stored(file: VirtualFile, store: Callable[[Readable], Content]) -> Content | None:
-    """Return what was stored of a file; None if its program failed and the source goes on without it."""
+    """Return the stored content of a file, or None if its program failed and the source goes on without it."""
     try:
         with file.opened() as content:
             return store(content)
@@ -102,7 +103,7 @@ def foresee(
     parent: Snapshot | None,
     notes: ChangeNotes,
 ) -> list[str]:
-    """Counts what a source would store, and leaves its names out of the walk; what a person should know of it."""
+    """Count what a source would store, and exclude its names from the walk. Return facts for the user."""
     assert job.captured is not None
     foresight = job.captured.foresee(surroundings(repository, request, scan, ignore))
     for file in foresight.files:
@@ -115,7 +116,7 @@ def foresee(
 
 
 class VirtualTree:
-    """Takes files as they are captured; `entries` then stores the directories and gives those at the top."""
+    """Accepts files as they are captured. `entries` then stores the directories and returns the top-level entries."""
 
     def __init__(
         self,
@@ -137,7 +138,7 @@ class VirtualTree:
         self.directories = FileCounts()
 
     def add(self, file: VirtualFile, content: Content) -> None:
-        """Takes a file whose content is stored. DrtoolError if there is one of that name already."""
+        """Add a file with stored content. DrtoolError if the name exists already."""
         *above, name = split_path(file.path)
         self._known.update(file.above)
         at = b"/"
@@ -155,7 +156,7 @@ class VirtualTree:
         here[name] = self._settled(at, entry, old, self.files)
 
     def entries(self) -> dict[bytes, Entry]:
-        """Those of the root, by name."""
+        """Return the entries of the root, by name."""
         for path in sorted(self._below, key=lambda path: path.count(b"/"), reverse=True):
             if path == b"/":
                 continue
@@ -186,7 +187,7 @@ class VirtualTree:
         )
 
     def _settled(self, directory: bytes, entry: Entry, old: Entry | None, counts: FileCounts) -> Entry:
-        """The parent's entry, if it is that but for its time."""
+        """Return the parent's entry, if only the time differs."""
         if old is not None and msgspec.structs.replace(entry, mtime_ns=old.mtime_ns) == old:
             counts.unmodified += 1
             return old
@@ -197,7 +198,7 @@ class VirtualTree:
         return entry
 
     def _old(self, path: bytes) -> Mapping[bytes, Entry]:
-        """The parent snapshot's entries of a directory."""
+        """Return the parent snapshot's entries of a directory."""
         if path not in self._previous:
             subtree = self._parent_root
             at = b"/"
@@ -213,7 +214,7 @@ class VirtualTree:
             try:
                 entries = read_directory(subtree, self._fetch) if subtree else ()
                 self._previous[path] = {entry.name: entry for entry in entries}
-            except DrtoolError as error:  # costs time, never a backup: everything below counts as new
+            except DrtoolError as error:  # this costs time, never a backup: everything below counts as new
                 self._warn(f"a directory of the parent snapshot cannot be read: {error.message}")
                 self._previous[path] = {}
         return self._previous[path]

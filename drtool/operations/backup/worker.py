@@ -1,8 +1,8 @@
-"""A backup worker: reads small files or takes pieces of large ones, stores the chunks that nobody has.
+"""A backup worker: reads small files or takes pieces of large ones, and stores new chunks.
 
 Invariants
-    A file's chunks are what was read in one go under one stat; a file that changed meanwhile is read again once, and
-    then recorded as a state that it had. If it changed again, that is reported.
+    A file's chunks were read in one pass under one stat. A file that changed meanwhile is read again once, and recorded
+    in a state that it had. If it changed again, that is reported.
 """
 
 import mmap
@@ -49,14 +49,14 @@ from drtool.sources.filesystem import (
 )
 
 SMALL_FILE_BYTES = 4 * 1024 * 1024
-"""Files up to this size are read whole by one worker; larger ones come in slots."""
+"""Files up to this size are read whole by one worker. Larger ones come in slots."""
 
 SLOT_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 
 
 class Slots:
-    """Shared memory in which the parent hands pieces of large files to the workers; make it before the fork."""
+    """Shared memory in which the parent passes pieces of large files to the workers. Create it before the fork."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -89,7 +89,7 @@ class BackupWorker:
         self._added_bytes = 0
 
     def serve(self) -> None:
-        """Answers requests until the pipe closes."""
+        """Answer requests until the pipe closes."""
         while (request := self._channel.receive()) is not None:
             try:
                 reply = self._answer(request)
@@ -110,7 +110,7 @@ class BackupWorker:
                 more = self._sink.flush_one()
                 return Flushed(*self._targets.new_failures(), more)
             case Learn():
-                with suppress(DrtoolError):  # another run merged it meanwhile: what it names is stored again at worst
+                with suppress(DrtoolError):  # another run merged it meanwhile: at worst its chunks are stored again
                     self._repository.index.map_more(SegmentId(request.segment))
                 return Learned()
 
@@ -156,7 +156,7 @@ class BackupWorker:
             anew = StatAnew.of(now, length)
         elif length != file.size_bytes or not _as_announced(now, file):
             if not stat.S_ISREG(now.st_mode):
-                return FileRead(error="content: it is no regular file any more")
+                return FileRead(error="content: it is not a regular file any more")
             if now.st_size > SMALL_FILE_BYTES:
                 return FileRead(too_large=True)
             length, anew, torn = self._fill_again(fd, length)
@@ -168,16 +168,16 @@ class BackupWorker:
         return FileRead(ids, found.xattrs, found.flags, anew, uncaptured=found.uncaptured, holes=holes, torn=torn)
 
     def _fill_again(self, fd: int, length: int) -> tuple[int, StatAnew, bool]:
-        """Read a file once more that is not as it was announced, into the buffer, which holds `length` bytes of it.
+        """Read a file that differs from its announcement once more, into the buffer, which holds `length` bytes of it.
 
-        Returns how much of it to store, with which stat, and whether that is known to be no state that it had.
+        Return how much of it to store, with which stat, and whether it may be a state that the file never had.
         """
         first = bytes(self._buffer[:length])
         before = stat_between_ticks(fd)
         length = self._fill(fd, min(before.st_size, SMALL_FILE_BYTES))
         if length == before.st_size and same_state(before, os.fstat(fd)):
             return length, StatAnew.of(before, length), False
-        if 0 < len(first) <= length and self._buffer[: len(first)] == first:  # it only grew: both times this was in it
+        if 0 < len(first) <= length and self._buffer[: len(first)] == first:  # it only grew: both reads contained this
             return len(first), StatAnew.of(before, len(first)), False
         return length, StatAnew.of(before, length), True
 

@@ -1,4 +1,4 @@
-"""Restore: a snapshot or a part of it, put back so that only what differs is written."""
+"""`restore`: puts back a snapshot or a part of it, writing only what differs."""
 
 from drtool.operations.restore.in_place import destination_of
 from drtool.operations.restore.request import RestoreRequest, RestoreResult

@@ -1,9 +1,9 @@
-"""Names of one directory that the destination's file system may take for one: case-insensitive and normalising file systems.
+"""Names that the destination's file system may treat as one: case-insensitive and normalising file systems.
 
 Invariants
-    Only names that are equal but for case, composition of characters, and dots and spaces at the end are looked at closer. A
-    restore then asks the file system, with names of new, empty files. A dry run creates nothing: it judges by the names that
-    are there, and by the type of the file system.
+    Only names that are equal except for case, composition of characters, and trailing dots and spaces are checked
+    further. A restore then tests the file system with the names of new, empty files. A dry run creates nothing: it
+    judges by existing names, and by the type of the file system.
 """
 
 import os
@@ -18,20 +18,21 @@ from drtool.stores.voting import file_system_of
 from drtool.trees import Fetch, read_directory
 
 NAMES_MAX = 1_000_000
-"""So many names of a directory are remembered; two beyond them are told apart when the second cannot be created."""
+"""How many names of a directory are remembered. Two further equal names are detected when the second cannot be created.
+"""
 _NAME_BYTES_MAX = 255
 
 
 class Folding(NamedTuple):
-    """What a file system takes for no difference between two names."""
+    """The differences between two names that a file system ignores."""
 
     case: bool = False
     composition: bool = False
     endings: bool = False
-    """Dots and spaces at the end."""
+    """Trailing dots and spaces."""
 
     def of(self, name: bytes) -> str:
-        """Return what is equal for names that the file system takes for one. PURE."""
+        """Return a value that is equal for names that the file system treats as one. Pure."""
         text = name.decode("utf-8", "surrogateescape")
         text = unicodedata.normalize("NFD", text) if self.composition else text
         text = text.lower() if self.case else text
@@ -44,7 +45,7 @@ _KNOWN = {"vfat": _FAT, "msdos": _FAT, "exfat": _FAT, "hfs": _APPLE, "hfsplus": 
 
 
 def folded(name: bytes) -> bytes:
-    """Return what is equal for names that any file system may take for one. PURE."""
+    """Return a value that is equal for names that any file system may treat as one. Pure."""
     if name.isascii():
         return name.lower().rstrip(b". ")
     text = unicodedata.normalize("NFD", name.decode("utf-8", "surrogateescape")).casefold()
@@ -52,7 +53,7 @@ def folded(name: bytes) -> bytes:
 
 
 def remember(frame: Frame, name: bytes) -> bool:
-    """Return whether another name of the directory was met that might be taken for this one."""
+    """Return whether another name of the directory was met that might be treated as this one."""
     mark = hash(folded(name))
     if mark in frame.marks:
         return True
@@ -62,18 +63,18 @@ def remember(frame: Frame, name: bytes) -> bool:
 
 
 def names_in(frame: Frame, top: bytes, fetch: Fetch) -> Iterator[bytes]:
-    """Yield the names of a directory in the snapshot, in order, once more; `top` names the tree of the uppermost one."""
+    """Yield the names of a snapshot's directory once more, in order. `top` names the tree of the uppermost one."""
     subtree = top if frame.entry is None else frame.entry.subtree
     return (entry.name for entry in read_directory(subtree, fetch)) if subtree else iter(())
 
 
 def taken_for(folder: Folder, name: bytes, others: Iterable[bytes]) -> str:
-    """Return why `name` cannot be restored beside another, earlier name of its directory; empty if it can."""
+    """Return why `name` cannot be restored beside another, earlier name of its directory, or an empty string."""
     return _taken(name, others, lambda other: _are_one(folder, other, name))
 
 
 def would_be_taken_for(folding: Folding, name: bytes, others: Iterable[bytes]) -> str:
-    """Return the same for a file system of which it is known what it folds. PURE."""
+    """Return the same for a file system with known folding. Pure."""
     return _taken(name, others, lambda other: folding.of(other) == folding.of(name))
 
 
@@ -89,7 +90,7 @@ def _taken(name: bytes, others: Iterable[bytes], is_one: Callable[[bytes], bool]
 
 
 def folding_of(fd: int) -> Folding:
-    """Return what the file system of an open directory folds, as far as that shows without creating a file."""
+    """Return what the file system of an open directory folds, as far as that is known without creating a file."""
     if folds_by_flag(fd):
         return _APPLE
     known = _KNOWN.get(file_system_of(fd), Folding())
@@ -98,7 +99,7 @@ def folding_of(fd: int) -> Folding:
 
 
 def _ignores_case(fd: int) -> bool | None:
-    """Return whether a name that is there is found in other letters; None if no name tells it."""
+    """Return whether an existing name is found in other letters, or None if no name shows it."""
     listed = set(map(os.fsencode, os.listdir(fd)))
     for name in listed:
         swapped = name.swapcase()
@@ -112,9 +113,9 @@ def _ignores_case(fd: int) -> bool | None:
 
 
 def other_spellings(folder: Folder, listed: Collection[bytes], wanted: Iterable[bytes]) -> set[bytes]:
-    """Return those of the names in a listing by which the file system also answers for one of the wanted names.
+    """Return those names of a listing under which the file system also finds one of the wanted names.
 
-    A wanted name that is found, and that no listing shows, is one of these.
+    A wanted name that is found, but that no listing shows, is one of these.
     """
     by_folded: dict[bytes, list[bytes]] = {}
     for name in listed:

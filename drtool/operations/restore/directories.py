@@ -1,9 +1,9 @@
-"""The directories of a restore: made before what is in them, finished after it.
+"""The directories of a restore: created before their contents, and finished after them.
 
 Invariants
-    A directory gets its metadata when everything in it is done; until then it can be written to.
-    A part of its metadata is named as changed when it was changed, not when it is to be.
-    A symbolic link that led to a directory, and is missing, is made again where it can be gone through.
+    A directory gets its metadata when everything in it is done. Until then it is writable.
+    A part of its metadata is reported as changed after the change, not before.
+    A missing symbolic link that led to a directory is created again where it may be followed.
 """
 
 import errno
@@ -35,9 +35,9 @@ class _Ending(NamedTuple):
     names: Names
     entry: Entry
     locked: int
-    """The flags that kept it from being changed, before things were put into it; 0 if there were none."""
+    """The flags that prevented changes before anything was put into it, or 0."""
     stays: bool
-    """It gets no metadata but these flags."""
+    """It gets no metadata except these flags."""
     what: tuple[str, ...]
     """The parts of its metadata that differed before anything was put into it."""
 
@@ -55,7 +55,7 @@ class Directories:
         tally: Tally,
         names_in: Callable[[Frame], Iterable[bytes]],
     ) -> None:
-        """`named`: the entry whose metadata the destination gets, if any; `is_new`: the destination was not there."""
+        """`named`: the entry whose metadata the destination gets, if any. `is_new`: the destination did not exist."""
         self._names_in = names_in
         self._root = root
         self._request = request
@@ -68,7 +68,7 @@ class Directories:
             tally.changed((), "new")
 
     def make(self, frame: Frame) -> bool:
-        """Make a directory and those above it; False if that failed, which is reported once."""
+        """Make a directory and its parents. Return False if that failed, which is reported once."""
         if frame.made or frame.parent is None or frame.entry is None:
             return not frame.broken
         if not self.make(frame.parent):
@@ -83,7 +83,7 @@ class Directories:
         return frame.made
 
     def _make(self, frame: Frame, above: Frame, entry: Entry) -> bool:
-        """Make one directory, or keep what stands in its place."""
+        """Make one directory, or keep what is in its place."""
         if why := refusal(self._root, frame.names, is_way=self._sweep.is_way(frame.names)):
             raise OSError(errno.ELOOP, why)
         is_behind_link = self._root.goes_through(frame.names)
@@ -112,17 +112,17 @@ class Directories:
         return True
 
     def left(self, frame: Frame, after: int) -> None:
-        """Finish a directory that the walk has left when every job up to `after` is done."""
+        """Finish a directory that the walk has left, once every job up to `after` is done."""
         if frame.entry is not None and frame.made and (frame.locked or not frame.stays):
             self._endings.append(_Ending(after, frame.names, frame.entry, frame.locked, frame.stays, frame.what))
 
     def finish_up_to(self, done: int) -> None:
-        """Finish those that wait for no job after number `done`."""
+        """Finish the directories that wait for no job after number `done`."""
         while self._endings and self._endings[0].after <= done:
             self._finish_one(self._endings.popleft())
 
     def finish_all(self) -> None:
-        """Finish all that wait, and the destination."""
+        """Finish all waiting directories, and the destination."""
         while self._endings:
             self._finish_one(self._endings.popleft())
         if self._named is not None:
@@ -130,7 +130,7 @@ class Directories:
             self._tally.directory_ended((), self._named, problems)
 
     def folder(self, names: Names) -> Folder:
-        """A directory below the destination, open."""
+        """Open a directory below the destination."""
         return Folder(self._root.descend(names), self._root.applier, existed=True)
 
     def _finish_one(self, ending: _Ending) -> None:
@@ -145,7 +145,7 @@ class Directories:
         self._tally.directory_ended(ending.names, ending.entry, problems)
 
     def _finish(self, folder: Folder, names: Names, entry: Entry, what: tuple[str, ...], locked: int = 0) -> list[str]:
-        """Give a directory its own metadata, name the parts that were changed, and return what could not be set."""
+        """Give a directory its own metadata, report the changed parts, and return what could not be set."""
         problems = folder.finish(
             entry,
             with_times=not self._sweep.is_way(names),
@@ -161,7 +161,7 @@ class Directories:
         return problems
 
     def _parts(self, parent: Folder, names: Names, entry: Entry) -> tuple[str, ...]:
-        """Return the parts of a directory's metadata that differ and are set, where they are to be named."""
+        """Return the parts of a directory's metadata that differ and are set, if they are to be reported."""
         if not self._request.names_items:
             return ()
         parts = parent.differing(entry, is_way=self._sweep.leads(names))
@@ -169,7 +169,7 @@ class Directories:
 
 
 def check_readable(entry: Entry, frame: Frame, names_in: Callable[[Frame], Iterable[bytes]]) -> None:
-    """DrtoolError if the contents of a directory of the snapshot cannot be read, so that nothing gives way to it."""
+    """Raise DrtoolError if a directory of the snapshot cannot be read, so that nothing is replaced by it."""
     if missing := not_captured(entry):
         raise DrtoolError(missing)
     for _ in names_in(frame):
@@ -177,7 +177,7 @@ def check_readable(entry: Entry, frame: Frame, names_in: Callable[[Frame], Itera
 
 
 def destination_entry(request: RestoreRequest, named: Entry | None) -> Entry | None:
-    """Return the entry whose metadata the destination gets; None where it keeps its own.
+    """Return the entry whose metadata the destination gets, or None if it keeps its own.
 
     It keeps its own if it holds more than one directory's contents: part of a directory, or a shared one like /tmp.
     """
@@ -191,7 +191,7 @@ def destination_entry(request: RestoreRequest, named: Entry | None) -> Entry | N
 
 
 def unlock_destination(to: bytes) -> None:
-    """Give its owner the right to write to the destination, which gets its own mode when everything is in it."""
+    """Make the destination writable for its owner. It gets its own mode when everything is in it."""
     try:
         found = os.stat(to)
     except FileNotFoundError:

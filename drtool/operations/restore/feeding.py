@@ -1,4 +1,4 @@
-"""Feeds the restore's workers: windows of small files in the order in which they lie in packs, large files in parts."""
+"""The feeder of the restore's workers: windows of small files in pack order, and large files in parts."""
 
 import errno
 import os
@@ -48,7 +48,7 @@ BATCH_FILES = 128
 BATCH_BYTES = 2 * 1024 * 1024
 FAR_BATCH_FILES = 512
 FAR_BATCH_BYTES = 8 * 1024 * 1024
-"""Across a network: what one batch needs is asked for together, and each request costs a round trip."""
+"""Across a network, the data of one batch is requested together, since each request costs a round trip."""
 BATCH_MESSAGE_BYTES = 40 * 1024
 PART_BYTES = 16 * 1024 * 1024
 
@@ -56,7 +56,7 @@ Place = tuple[tuple[bytes, ...], Entry]
 
 
 class Ended(Protocol):
-    """Where results go."""
+    """The receiver of results."""
 
     def ended(self, names: tuple[bytes, ...], entry: Entry, put: FilePut) -> None: ...
 
@@ -66,7 +66,7 @@ def _folder(place: Place) -> tuple[bytes, ...]:
 
 
 def _message_bytes(place: Place) -> int:
-    """About what a file takes in a request, and in a reply that complains about each of its attributes."""
+    """Return the approximate size of a file in a request, and in a reply with a complaint about each attribute."""
     names, entry = place
     attributes = sum(96 + len(name) + len(value) for name, value in entry.xattrs)
     return 160 + len(entry.name) + len(entry.content) + sum(map(len, names)) + attributes
@@ -75,7 +75,7 @@ def _message_bytes(place: Place) -> int:
 class _LargeFile:
     """A file that workers write in parts, under a temporary name. It and its directory stay open until it is complete.
 
-    So the temporary file is found again, and no other restore takes it for abandoned, whatever happens to the directory's name.
+    So the temporary file is found again, and no other restore treats it as abandoned, even if the directory is renamed.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ def _holes_within(holes: tuple[tuple[int, int], ...], start: int, end: int) -> t
 
 
 class Feeder:
-    """The restore's side of its worker pool. Make it while no thread runs: it forks."""
+    """The restore's side of its worker pool. Create it while no thread runs, since it forks."""
 
     def __init__(
         self,
@@ -145,9 +145,9 @@ class Feeder:
         )
 
     def take(self, names: tuple[bytes, ...], entry: Entry) -> None:
-        """Takes on one regular file without other names."""
+        """Accept one regular file without other names."""
         if entry.content_depth or entry.size_bytes > SMALL_FILE_BYTES:
-            self._send_window()  # what waits there was promised the next numbers
+            self._send_window()  # the waiting files were promised the next numbers
             self._large(names, entry)
             return
         self._window.append((names, entry))
@@ -156,11 +156,11 @@ class Feeder:
             self._send_window()
 
     def last_task(self) -> int:
-        """The number of the job after which everything taken so far is done; counts what still waits in the window."""
+        """Return the number of the last job for everything taken so far, including files waiting in the window."""
         return self._next_task + len(self._window)
 
     def done_up_to(self) -> int:
-        """Every job up to this number is done."""
+        """Return the number up to which every job is done."""
         return (self._open_tasks[0] - 1) if self._open_tasks else self._next_task
 
     def finish(self) -> None:
@@ -169,7 +169,7 @@ class Feeder:
             self._handle(reply)
 
     def close(self) -> None:
-        """Ends the workers; after an interruption also the large files that were under way."""
+        """End the workers, and after an interruption also the unfinished large files."""
         self._pool.close()
         for file in self._unfinished:
             file.discard()
@@ -177,7 +177,7 @@ class Feeder:
         self._unfinished.clear()
 
     def _send_window(self) -> None:
-        """Jobs are numbered so that a window of n files never takes more than n of them."""
+        """Send the window. Jobs are numbered so that a window of n files never takes more than n of them."""
         window = sorted(self._window, key=self._position)
         reserved = self._next_task + len(window)
         self._window, self._window_bytes = [], 0
@@ -261,7 +261,7 @@ class Feeder:
             self._results.ended(names, entry, put)
 
     def _begin_large(self, names: tuple[bytes, ...], entry: Entry) -> FilePut | None:
-        """Hands a large file over in parts; what became of it, if that is known at once."""
+        """Hand a large file over in parts. Return its result if it is known at once."""
         if missing := not_captured(entry):
             return FilePut(error=missing)
         folder = Folder(self._root.descend(names), self._root.applier, existed=True)
@@ -283,7 +283,7 @@ class Feeder:
         return None
 
     def _opened_large(self, folder: Folder, names: tuple[bytes, ...], entry: Entry) -> _LargeFile | FilePut:
-        """The temporary file to write, or what became of the file if nothing is to be written."""
+        """Return the temporary file to write, or the result if nothing is to be written."""
         found = folder.stat(entry.name)
         if found is None:
             return _LargeFile(folder, names, entry, "new", ())
@@ -349,7 +349,7 @@ class Feeder:
         return FilePut(file.written_bytes, problems=problems, change=file.change, what=file.what)
 
     def _check_place(self, file: _LargeFile) -> None:
-        """OSError if the names no longer lead to the directory that the file was begun in."""
+        """Raise OSError if the names no longer lead to the directory in which the file was begun."""
         with Folder(self._root.descend(file.names), self._root.applier, existed=False) as now:
             if not os.path.sameopenfile(now.fd, file.folder.fd):
-                raise OSError(errno.ESTALE, "another directory took the place of the one that it is in")
+                raise OSError(errno.ESTALE, "another directory replaced the one that it is in")

@@ -1,9 +1,9 @@
-"""One file onto the disk: new, corrected, replaced or left alone; used by the workers and by the restore itself.
+"""Restore of one file: new, corrected, replaced or left alone. Used by the workers and by the restore itself.
 
 Invariants
-    A file that cannot be restored whole does not stay under its name; what was there before stays as it was.
-    What is equal already is not written. A file with several names is never corrected in place: it is replaced, since
-    its other names may lie outside of the restore.
+    A file that cannot be restored whole does not stay under its name, and the previous file stays as it was.
+    Equal data is not written. A file with several names is never corrected in place but replaced, since its other names
+    may be outside of the restore.
     A file becomes immutable or append-only after it has its name, and one with several names after it has all of them.
 """
 
@@ -28,18 +28,18 @@ from drtool.trees import Entry, read_content
 
 _ENDLESS = 1 << 63
 MakeWay = Callable[[], object]
-TAKEN = "its name is taken since the restore began, perhaps by another name that this file system takes for the same"
+TAKEN = "its name was taken after the restore began, perhaps by another name that this file system treats as the same"
 
 
 def none_in_the_way() -> None:
-    """Empty nothing: no directory stands in the place of the file, or none may go."""
+    """Do nothing: no directory is in the place of the file, or none may be removed."""
 
 
 class FileRestorer:
-    """Puts single files back. Reads chunks through a `ChunkReader` of its own process."""
+    """Restores single files. It reads chunks through a `ChunkReader` of its own process."""
 
     def __init__(self, repository: Repository, chunks: ChunkReader, overwrite: Overwrite | None) -> None:
-        """`overwrite`: None where no name can be taken."""
+        """`overwrite`: None if no name can be taken."""
         self._locate = repository.index.locate
         self._id_key = repository.keyring.id_key(ChunkKind.DATA)
         self._zeros = ZeroIds(self._id_key)
@@ -47,10 +47,10 @@ class FileRestorer:
         self._overwrite = overwrite
 
     def put(self, folder: Folder, entry: Entry, *, lock: bool = True, make_way: MakeWay = none_in_the_way) -> FilePut:
-        """Restores `entry` into `folder`; never raises for what concerns this file alone.
+        """Restore `entry` into `folder`. Faults of this file alone are returned, never raised.
 
         Without `lock` the caller makes it immutable or append-only later, after it has linked its other names.
-        `make_way` empties a directory that stands in its place, when the file is complete.
+        `make_way` empties a directory that is in its place, when the file is complete.
         """
         if missing := not_captured(entry):
             return FilePut(error=missing)
@@ -79,7 +79,7 @@ class FileRestorer:
         return FilePut(written, problems=problems, change="new")
 
     def _texts_of_small(self, entry: Entry) -> bytes | None:
-        """The whole text of a file of one chunk: fetched before anything is created."""
+        """Return the whole text of a file of one chunk, fetched before anything is created."""
         if entry.content_depth == 0 and len(entry.content) == len(ChunkId(bytes(32))):
             return self._chunks(ChunkId(entry.content))
         return None
@@ -100,7 +100,7 @@ class FileRestorer:
         return written
 
     def hole_of(self, entry: Entry, offset: int, chunk: ChunkId) -> int:
-        """Return the length of a chunk that lies in a hole as a whole, and so need neither be read nor written; else 0."""
+        """Return the length of a chunk that is entirely in a hole, and so need neither be read nor written, else 0."""
         at = bisect_right(entry.holes, (offset, _ENDLESS)) - 1
         if at < 0 or sum(entry.holes[at]) <= offset:
             return 0
@@ -122,7 +122,7 @@ class FileRestorer:
         return replace(self._replace(folder, entry, lock=lock, make_way=make_way), change="changed", what=what)
 
     def correct(self, folder: Folder, entry: Entry, *, lock: bool = True) -> FilePut:
-        """Give a file that has its content already the entry's metadata, if it has another."""
+        """Give a file that already has its content the entry's metadata, if it differs."""
         if folder.matches(entry):
             return FilePut()
         what = folder.differing(entry)
@@ -147,10 +147,10 @@ class FileRestorer:
         return FilePut(written, problems=problems)
 
     def content_holds(self, folder: Folder, entry: Entry, found: os.stat_result) -> bool:
-        """Whether an existing regular file has the entry's content, as far as `overwrite` wants to know.
+        """Return whether an existing regular file has the entry's content, as thoroughly as `overwrite` demands.
 
         One with several names counts only if nothing of it has to be changed: the other names may be other files of the
-        snapshot, or lie outside of the restore.
+        snapshot, or be outside of the restore.
         """
         if found.st_size != entry.size_bytes or found.st_nlink > entry.links:
             return False
@@ -178,14 +178,14 @@ class FileRestorer:
         return True
 
     def length_of(self, chunk: ChunkId) -> int:
-        """A data chunk's length, from the index; DrtoolError if it is not there."""
+        """Return a data chunk's length, from the index. DrtoolError if it is not there."""
         location = self._locate(chunk)
         if location is None:
             raise DrtoolError(f"chunk {chunk.hex()[:16]}… is in no index segment that can be read")
         return location.length
 
     def write_part(self, fd: int, entry: Entry, offset: int, ids: Sequence[ChunkId]) -> int:
-        """Writes consecutive chunks from `offset`; how much was written."""
+        """Write consecutive chunks from `offset`, and return how much was written."""
         written = 0
         for chunk in ids:
             text = self._chunks(chunk)
@@ -195,14 +195,14 @@ class FileRestorer:
 
 
 def replaced_parts(folder: Folder, entry: Entry, found: os.stat_result) -> tuple[str, ...]:
-    """Return the parts in which what is replaced differs from the file that takes its name."""
+    """Return the parts in which a replaced item differs from the file that takes its name."""
     return ("content", *folder.differing(entry)) if found.st_mode >> 12 == entry.type else ("type",)
 
 
 def finish_beside(
     folder: Folder, fd: int, temporary: bytes, entry: Entry, make_way: MakeWay = none_in_the_way
 ) -> list[str]:
-    """Let a completely written temporary file take its name, with its metadata. Returns what could not be set."""
+    """Rename a completely written temporary file to its name, with its metadata. Return what could not be set."""
     problems = folder.finish_file(fd, entry, lock=False) + folder.keep_unseen(fd, entry)
     make_way()
     folder.replace(temporary, entry.name)
@@ -210,29 +210,29 @@ def finish_beside(
 
 
 def not_captured(entry: Entry) -> str:
-    """Why a file or directory cannot be whole, because the backup could not read it; empty if it could."""
+    """Return why a file or directory is incomplete because the backup could not read it, or an empty string."""
     if any(what.startswith("content") for what in entry.uncaptured):
         return f"its content was not captured ({'; '.join(entry.uncaptured)})"
     return ""
 
 
 def attributes_not_captured(entry: Entry) -> list[str]:
-    """Return what the backup could not read besides the content, in words."""
+    """Return the parts besides the content that the backup could not read, in words."""
     return [f"{what} (when it was backed up)" for what in entry.uncaptured if not what.startswith("content")]
 
 
 def failure(error: OSError | DrtoolError) -> FilePut:
-    """How a file ends that could not be restored."""
+    """Return the result of a file that could not be restored."""
     return FilePut(error=words(error), full=is_full(error))
 
 
 def is_full(error: OSError | DrtoolError) -> bool:
-    """Whether there was no room at the destination, or none for this user."""
+    """Return whether there was no space at the destination, or none for this user."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def words(error: OSError | DrtoolError) -> str:
-    """An error as one row of a report."""
+    """Return an error as one row of a report."""
     return error.message if isinstance(error, DrtoolError) else error.strerror or str(error)
 
 

@@ -1,4 +1,4 @@
-"""A restore to where it was: which symbolic links on the way there it goes through."""
+"""Restore in place: the symbolic links on the way that it follows."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ class _Way(dict[bytes, "_Way"]):
 
 
 def open_destination(repository: Repository, request: RestoreRequest, above: Names) -> Folder:
-    """Open the directory to restore into, created if absent. Refused if a symbolic link that was none is on the way in place."""
+    """Open the directory to restore into, created if absent. Refused if a new symbolic link is on the way in place."""
     applier = Applier(request.owners, Sight.of(request.snapshot.hidden))
     if not request.in_place:
         return _marked(repository, request, above, Folder.destination(request.to, applier))
@@ -32,7 +32,7 @@ def open_destination(repository: Repository, request: RestoreRequest, above: Nam
 
 
 def look_at_destination(repository: Repository, request: RestoreRequest, above: Names) -> Folder | None:
-    """Open the directory to restore into if it is there, and create nothing. Refused as by `open_destination`."""
+    """Open the directory to restore into if it exists, and create nothing. Refused as by `open_destination`."""
     applier = Applier(request.owners, Sight.of(request.snapshot.hidden))
     if not request.in_place:
         if not os.path.isdir(request.to):
@@ -44,10 +44,10 @@ def look_at_destination(repository: Repository, request: RestoreRequest, above: 
 
 
 def _marked(repository: Repository, request: RestoreRequest, above: Names, folder: Folder) -> Folder:
-    """Return a destination that was named, which goes through links in place if it is where things were.
+    """Return a named destination, which follows links in place if it is the original place.
 
-    `above` leads to what is restored in the snapshot. The directory itself is compared: a name may lead to it by a link, or it
-    may be mounted in two places.
+    `above` leads to the restored part in the snapshot. The directory itself is compared, since a name may lead to it by
+    a link, or it may be mounted in two places.
     """
     with suppress(OSError):
         if os.path.samestat(os.fstat(folder.fd), os.stat(_path(above))):
@@ -74,14 +74,14 @@ def _path(names: Names) -> str:
 
 
 def destination_of(repository: Repository, request: RestoreRequest) -> Folder:
-    """Open the destination of a restore that was done, to look at what is there now."""
+    """Open the destination of a completed restore, to inspect its present contents."""
     named = named_entry(request.snapshot.root, request.path, repository.trees)
     above, _ = start(request.path, named, request.snapshot.root, repository.trees)
     return open_destination(repository, request, above)
 
 
 def refusal(root: Folder, names: Names, *, is_way: bool) -> str:
-    """Return why a symbolic link in the place of a directory neither gives way nor is gone through; empty if none does so."""
+    """Return why a symbolic link in the place of a directory is neither replaced nor followed, or an empty string."""
     if names in root.detours.ways or names in root.detours.refused or not is_way:
         return root.detours.refused.get(names, "")
     with Folder(root.descend(names[:-1]), root.applier, existed=False) as parent:
@@ -91,7 +91,7 @@ def refusal(root: Folder, names: Names, *, is_way: bool) -> str:
 
 
 def _entries(snapshot: Snapshot, above: Names, fetch: Fetch) -> list[Entry | None]:
-    """Return the directories that lead to what is restored, as the snapshot has them; None for a file or an unknown one."""
+    """Return the directories that lead to the restored part, from the snapshot. None for a file or an unknown one."""
     found: list[Entry | None] = []
     subtree: bytes = snapshot.root
     for part in above:
@@ -102,7 +102,7 @@ def _entries(snapshot: Snapshot, above: Names, fetch: Fetch) -> list[Entry | Non
 
 
 def _named(snapshot: Snapshot, fetch: Fetch) -> Iterator[tuple[Names, Entry]]:
-    """Yield what was named when the snapshot was taken and the directories above it, parents first."""
+    """Yield the paths named in the snapshot and the directories above them, parents first."""
     ways = _Way()
     for path in snapshot.paths:
         at = ways

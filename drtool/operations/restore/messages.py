@@ -1,4 +1,4 @@
-"""What the restore and its workers say to each other. `folder` is a directory below the destination, part by part."""
+"""The messages between the restore and its workers. `folder` is a directory below the destination, part by part."""
 
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -32,7 +32,7 @@ class PutFiles(_Message, frozen=True):
 
 
 class PutPart(_Message, frozen=True):
-    """Write these chunks, one behind the other from `offset`, into a large file under its temporary name."""
+    """Write these chunks consecutively from `offset`, into a large file under its temporary name."""
 
     task: int
     folder: tuple[bytes, ...]
@@ -46,16 +46,16 @@ Request: TypeAlias = PutFiles | PutPart
 
 
 class FilePut(Struct, frozen=True, array_like=True, gc=False):
-    """How one file ended: `error` means that it is not there, `problems` that some metadata is missing."""
+    """The result of one file. `error`: it was not restored. `problems`: some metadata is missing."""
 
     written_bytes: int = 0
     skipped: bool = False
     error: str = ""
     problems: list[str] = []
     full: bool = False
-    """There was no room for it."""
+    """There was no space for it."""
     change: str = ""
-    """`new` or `changed`; empty if the file stays as it is."""
+    """`new` or `changed`, or empty if the file stays as it is."""
     what: tuple[str, ...] = ()
     """The parts of a changed file that differed."""
 

@@ -1,4 +1,4 @@
-"""A restore's dry run: what it would write, found by looking at the destination and changing nothing."""
+"""A restore's dry run: its effect, found by inspecting the destination without changes."""
 
 import errno
 import os
@@ -35,9 +35,9 @@ def preview(
     named: Entry | None,
     emit: Emit,
 ) -> Tally:
-    """The figures that the restore itself would give, as far as looking can tell. `top` names the tree that it takes.
+    """Return the figures of the restore itself, as far as inspection can tell. `top` names the tree to restore.
 
-    `named`: the entry that it names, None for the whole tree.
+    `named`: the entry to restore, or None for the whole tree.
     """
     tally = Tally(emit, above, request)
     look = _Look(repository, request, above)
@@ -88,7 +88,7 @@ def _note(
     what: tuple[str, ...],
     is_settable: bool,
 ) -> None:
-    """One directory, and what would become of its metadata."""
+    """Record one directory, and the changes of its metadata."""
     what = sweep.set_parts(names, what)
     problems = sweep.lost_link(entry) if change == "new" else []
     if change == "changed" and not is_settable and what != ("type",):
@@ -105,7 +105,7 @@ def _leave(walk: Walk, sweep: Sweep) -> None:
 
 
 class _Look:
-    """The destination, looked at and left alone."""
+    """Read-only access to the destination."""
 
     def __init__(self, repository: Repository, request: RestoreRequest, above: tuple[bytes, ...]) -> None:
         self._overwrite = request.overwrite
@@ -113,20 +113,20 @@ class _Look:
         self._files = FileRestorer(repository, repository.chunks, request.replacing)
         self.root = look_at_destination(repository, request, above)
         self._linked: dict[LinkGroup, tuple[int, int] | None] = {}
-        """Groups of hard links, and the inode that a group has at the destination and will keep."""
+        """Groups of hard links, with the inode that a group has at the destination and will keep."""
 
     def close(self) -> None:
         if self.root is not None:
             self.root.close()
 
     def taken_for(self, frame: Frame, entry: Entry, in_snapshot: Callable[[Frame], Iterable[bytes]]) -> str:
-        """Why one name would not be restored: the file system takes it for another one of its directory."""
+        """Return why one name would not be restored: the file system treats it as another one of its directory."""
         if not remember(frame, entry.name):
             return ""
         try:
             fd = self._nearest(frame.names)
         except OSError:
-            return ""  # nothing can be learnt of a place that cannot be reached
+            return ""  # nothing is known about an unreachable place
         try:
             return would_be_taken_for(folding_of(fd), entry.name, in_snapshot(frame))
         except (OSError, DrtoolError) as error:
@@ -135,7 +135,7 @@ class _Look:
             os.close(fd)
 
     def _nearest(self, names: tuple[bytes, ...]) -> int:
-        """A descriptor of the directory in which the names would be made, or of the nearest one above that is there."""
+        """Return a descriptor of the directory in which the names would be created, or of its nearest existing parent."""
         if self.root is None:
             above = os.path.abspath(self._to)
             while not os.path.isdir(above):
@@ -150,11 +150,11 @@ class _Look:
                 names = names[:-1]
 
     def refusal(self, names: tuple[bytes, ...], *, is_way: bool) -> str:
-        """Why nothing would be restored below a directory, because a symbolic link stands in its place."""
+        """Return why nothing would be restored below a directory, because a symbolic link is in its place."""
         try:
             return refusal(self.root, names, is_way=is_way) if self.root is not None else ""
         except OSError:
-            return ""  # it is not there yet, or what stands above it gives way
+            return ""  # it does not exist yet, or its parent will be replaced
 
     def unreadable(self, entry: Entry, frame: Frame, in_snapshot: Callable[[Frame], Iterable[bytes]]) -> str:
         """Why a directory cannot be read, so that what stands in its place does not give way to it."""
@@ -167,7 +167,7 @@ class _Look:
         return ""
 
     def would(self, names: tuple[bytes, ...], entry: Entry, *, cleared: bool) -> FilePut:
-        """What would become of one name that is no directory."""
+        """Return the result for one name that is not a directory."""
         if missing := not_captured(entry):
             return FilePut(error=missing)
         put = FilePut(_data_bytes(entry), change="changed", what=("type",)) if cleared else self._at(names, entry)
@@ -182,7 +182,7 @@ class _Look:
         return FilePut(change="changed", what=("link",))
 
     def _inode(self, names: tuple[bytes, ...], entry: Entry) -> tuple[int, int] | None:
-        """Return the identity of what is at the destination under the entry's name."""
+        """Return the identity of the item at the destination under the entry's name."""
         if self.root is None:
             return None
         with suppress(OSError), Folder(self.root.descend(names), self.root.applier, existed=True) as folder:
@@ -191,18 +191,18 @@ class _Look:
         return None
 
     def would_mend(self, names: tuple[bytes, ...]) -> bool:
-        """Whether a symbolic link on the way is missing and would be made again."""
+        """Return whether a symbolic link on the way is missing and would be created again."""
         detour = self.root.detours.ways.get(names) if self.root is not None else None
         return detour is not None and bool(detour.missing)
 
     def would_become(self, entry: Entry, *, is_way: bool) -> tuple[str, tuple[str, ...], bool]:
-        """As `would_enter`, of the destination itself."""
+        """Return the same as `would_enter`, for the destination itself."""
         if self.root is None:
             return "new", (), True
         return self._entered(self.root, replace(entry, name=b"."), is_way=is_way)
 
     def would_enter(self, names: tuple[bytes, ...], entry: Entry, *, is_way: bool) -> tuple[str, tuple[str, ...], bool]:
-        """Whether a directory would be `new` or `changed`, in which parts, and whether these may be set."""
+        """Return whether a directory would be `new` or `changed`, in which parts, and whether these may be set."""
         if self.root is None:
             return "new", (), True
         try:
@@ -231,7 +231,7 @@ class _Look:
                 return self._in(folder, entry) or whole
         except FileNotFoundError:
             return whole
-        except NotADirectoryError:  # what stands there gives way to a directory, unless everything is to stay
+        except NotADirectoryError:  # the item there is replaced by a directory, unless everything stays
             return FilePut(skipped=True) if self._overwrite == "never" else whole
         except (OSError, DrtoolError) as error:
             return failure(error)
@@ -243,7 +243,7 @@ class _Look:
             return self._in(folder, replace(entry, name=name))
 
     def _in(self, folder: Folder, entry: Entry) -> FilePut | None:
-        """None if it is not there."""
+        """Return the result, or None if it does not exist."""
         found = folder.stat(entry.name)
         if found is None:
             return None
@@ -273,7 +273,7 @@ def _data_bytes(entry: Entry) -> int:
 
 
 def _check_empty(folder: Folder, name: bytes) -> None:
-    """OSError if a directory has something in it: it does not give way."""
+    """Raise OSError if a directory is not empty, since it is then not replaced."""
     with Folder(folder.descend((name,)), folder.applier, existed=True) as inside:
         if not inside.is_empty():
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))

@@ -1,4 +1,4 @@
-"""What a restore is asked to do, and its document."""
+"""The request and the result of `restore`."""
 
 from typing import Literal
 
@@ -13,18 +13,19 @@ Overwrite = Literal["always", "if-changed", "never"]
 class RestoreRequest(Struct, frozen=True, kw_only=True):
     snapshot: Snapshot
     path: bytes | None = None
-    """Puts the contents of this path into `to`; None recreates the absolute paths below `to`."""
+    """Puts the contents of this path into `to`. None recreates the absolute paths below `to`."""
     to: bytes
     in_place: bool = False
-    """`to` is where it was: no symlink is followed on the way there, but those that stood there then."""
+    """`to` is the original place: no symlink is followed on the way there, except those that were there then."""
     includes: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     overwrite: Overwrite | None = None
     delete: bool = False
-    """What the snapshot has not goes, within the selection; a non-empty directory gives way to what is none."""
+    """Names that the snapshot does not have are removed, within the selection. A non-empty directory may be replaced.
+    """
     numeric_owners: bool = False
     map_users: dict[str, int] = {}
-    """Owner in the snapshot, by name or number → the number that it gets here."""
+    """Owner in the snapshot, by name or number → its number on this host."""
     map_groups: dict[str, int] = {}
     from_sites: tuple[str, ...] = ()
     dry_run: bool = False
@@ -34,7 +35,7 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
 
     @property
     def replacing(self) -> Overwrite | None:
-        """What happens to a name that is taken; None where the destination was empty, so that no name can be."""
+        """Return what happens to a taken name, or None if the destination was empty, so that none can be taken."""
         return self.overwrite or ("always" if self.delete else None)
 
     @property
@@ -43,9 +44,9 @@ class RestoreRequest(Struct, frozen=True, kw_only=True):
 
 
 class RestoreError(Struct, frozen=True):
-    """`restored`: the item is there with its content, and only the attributes that `message` names are missing.
+    """`restored`: the item exists with its content, and only the attributes in `message` are missing.
 
-    `captured` is false where the backup could not read these attributes, so that no restore has them.
+    `captured` is false if the backup could not read these attributes, so that no restore has them.
     """
 
     path: str
@@ -55,9 +56,9 @@ class RestoreError(Struct, frozen=True):
 
 
 class RestoreResult(Struct, frozen=True, kw_only=True):
-    """`files` and `bytes` are what is as the snapshot has it now; `written_bytes` what had to be written for that.
+    """`files` and `bytes`: items that now match the snapshot. `written_bytes`: what had to be written for that.
 
-    `attributes_not_set` also counts labels that this host's policy refused, which are no errors.
+    `attributes_not_set` also counts labels that this host's policy refused, which are not errors.
     """
 
     snapshot: str

@@ -1,8 +1,9 @@
-"""One restore: walk the snapshot, make directories, hand files to the workers, finish directories when all in them is done.
+"""One restore: walk the snapshot, create directories, hand files to the workers, and finish directories at the end.
 
 Invariants
-    Nothing is written before the destination is known to be empty, or the user said what may happen to what is there.
-    Directory metadata comes last, after everything in the directory; in memory are a window of files and what waits.
+    Nothing is written before the destination is known to be empty, or the user decided what may happen to its contents.
+    Directory metadata comes last, after everything in the directory. Memory holds a window of files and the waiting
+    directories.
 """
 
 import os
@@ -39,7 +40,7 @@ _Action = Callable[[Folder, tuple[bytes, ...], Entry], FilePut]
 
 
 def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> RestoreResult:
-    """Puts a snapshot, or a part of it, back below `request.to`. What fails is listed; the rest is restored."""
+    """Restore a snapshot, or a part of it, below `request.to`. Failures are listed, and the rest is restored."""
     started = time.monotonic()
     if request.path is None:
         check_destination(request)
@@ -48,7 +49,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
         repository.read_only_from([SiteName(site) for site in request.from_sites])
     reach_given_up(repository)
     repository.load_index()
-    repository.set_lost_packs_aside(to_read=True)  # what they held may have been stored again elsewhere
+    repository.set_lost_packs_aside(to_read=True)  # their contents may have been stored again elsewhere
     root = request.snapshot.root
     named = named_entry(root, request.path, repository.trees)
     if request.path is not None:
@@ -84,7 +85,7 @@ def restore(repository: Repository, request: RestoreRequest, emit: Emit) -> Rest
 
 
 def _checked(request: RestoreRequest, named: Entry | None) -> RestoreRequest:
-    """Return the request, whose destination can take the entry at its path. A single file replaces nothing by default."""
+    """Return the request, checked for its destination. A single file replaces nothing by default."""
     if named is None or named.type == FileType.DIRECTORY:
         check_destination(request)
         return request
@@ -107,18 +108,21 @@ def check_destination(request: RestoreRequest, alone: bytes | None = None) -> No
         return
     if alone is not None and os.path.lexists(os.path.join(request.to, alone)):
         raise Refused(
-            f"{os.fsdecode(os.path.join(request.to, alone))} is there already, and nothing says what may happen to it",
+            f"{os.fsdecode(os.path.join(request.to, alone))} already exists, and no option says what may happen to it",
             hint="--overwrite always|if-changed|never, or another directory",
         )
     if alone is None and os.listdir(request.to):
         raise Refused(
-            f"{to} is not empty, and nothing says what may happen to what is there",
+            f"{to} is not empty, and no option says what may happen to its contents",
             hint="--overwrite always|if-changed|never, --delete to make it like the snapshot, or another directory",
         )
 
 
 def _warn_of_room(request: RestoreRequest, emit: Emit) -> None:
-    """Of a whole snapshot into nothing it is known what it takes, but for holes and what the file system compresses."""
+    """Warn if the space does not suffice.
+
+    For a whole snapshot into an empty place it is known, except for holes and compression.
+    """
     to = os.path.abspath(request.to)
     if request.path or request.includes or request.excludes or (os.path.isdir(to) and os.listdir(to)):
         return
@@ -143,12 +147,12 @@ def _check_sites(repository: Repository, sites: tuple[str, ...]) -> None:
 
 
 def _top(request: RestoreRequest, named: Entry | None) -> bytes:
-    """Return what names the tree that is put into the destination; nothing does if that is a single file."""
+    """Return the tree that is put into the destination. It is empty for a single file."""
     return request.snapshot.root if named is None else named.subtree
 
 
 class RestoreRun:
-    """A restore under way."""
+    """A restore in progress."""
 
     def __init__(
         self,
@@ -207,7 +211,7 @@ class RestoreRun:
             self._root.close()
 
     def _count_imperfect(self) -> None:
-        """Count what this host or its file system does not take, without an error for each item."""
+        """Count attributes that this host or its file system does not support, without an error for each item."""
         applier = self._root.applier
         self.tally.attributes_not_set += applier.labels_not_set + applier.times_rounded
         if applier.times_rounded:
@@ -247,7 +251,7 @@ class RestoreRun:
             self.tally.ended(frame.names, entry, self._guarded(frame.names, entry, action))
 
     def _action(self, frame: Frame, entry: Entry) -> _Action | None:
-        """Return how one name that is no directory is restored; None for a file that a worker can write."""
+        """Return how one name that is not a directory is restored, or None for a file that a worker can write."""
         if self._root.detours and (*frame.names, entry.name) in self._root.detours:
             return self._behind_link
         make_way = partial(self._sweep.clear_way, frame, entry)
@@ -260,7 +264,7 @@ class RestoreRun:
         return None
 
     def _is_alias(self, frame: Frame, entry: Entry) -> bool:
-        """Whether the destination takes a name for another one of the directory, which is reported."""
+        """Return whether the destination treats a name as another one of the directory, which is reported."""
         if not remember(frame, entry.name) or not self._directories.make(frame):
             return False
         try:
@@ -273,7 +277,7 @@ class RestoreRun:
         return bool(why)
 
     def _leave(self) -> None:
-        """Directories that the walk has left are finished when the files handed over so far are done."""
+        """Finish directories that the walk has left, once the files handed over so far are done."""
         for frame in self._walk.left:
             self._sweep.leave(frame)
             self._directories.left(frame, self._feeder.last_task())
@@ -295,7 +299,7 @@ class RestoreRun:
             return failure(error)
 
     def _behind_link(self, _: Folder, names: tuple[bytes, ...], entry: Entry) -> FilePut:
-        """Restore a file that was backed up through a symbolic link, which stays or is made again."""
+        """Restore a file that was backed up through a symbolic link, which stays or is created again."""
         self._root.goes_through((*names, entry.name))
         self._root.mend_link((*names, entry.name))
         fd, name = self._root.behind((*names, entry.name))

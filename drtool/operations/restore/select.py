@@ -1,4 +1,4 @@
-"""Which entries a restore takes: excludes beat includes, a matched directory brings its contents. Pure but for the matcher."""
+"""The selection of entries to restore. Excludes override includes, and a matched directory includes its contents. Pure."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,18 +11,18 @@ class Verdict(NamedTuple):
     take: bool
     """Restore the entry itself."""
     enter: bool
-    """Look below it, if it is a directory."""
+    """Search below it, if it is a directory."""
 
 
 class Selection:
-    """Patterns are relative to what is restored, the directory `root` of the snapshot, or absolute."""
+    """Patterns are relative to the restored part, the directory `root` of the snapshot, or absolute."""
 
     def __init__(self, includes: Sequence[str], excludes: Sequence[str], root: bytes = b"/") -> None:
         self._includes = Matcher(rest for line in includes for rest in patterns_below(line, root) or ["*"])
         self._excludes = Matcher(rest for line in excludes for rest in patterns_below(line, root))
 
     def judge(self, folder: tuple[bytes, ...], entry: Entry, *, inherited: bool) -> Verdict:
-        """`inherited`: a directory above was included, so everything below is."""
+        """Return the verdict on an entry. `inherited`: a parent directory was included, so everything below is."""
         if not self._includes and not self._excludes:
             return Verdict(take=True, enter=True)
         prefix = "".join(text_of(part) + "/" for part in folder)

@@ -1,11 +1,12 @@
-"""What stands at the destination and is not in the snapshot: counted, or removed with `--delete`.
+"""Names at the destination that are not in the snapshot: counted, or removed with `--delete`.
 
 Invariants
-    Nothing goes but names that the snapshot was seen not to have: where a directory of it could not be read, at backup
-    or now, everything stays. The selection of --include and --exclude holds here too.
-    No symlink is followed, no other file system is entered, and what this repository itself lives in stays.
-    A dry run takes the same way and counts the same names.
-    Temporary files of a restore that was killed go in any case: nothing else has such names. Those of one under way stay.
+    Only names that are proven absent from the snapshot are removed. If a directory of it could not be read, at backup
+    or now, everything in it stays. The selection of --include and --exclude applies here, too.
+    No symlink is followed, no other file system is entered, and this repository's own directories stay.
+    A dry run takes the same path and counts the same names.
+    Temporary files of a killed restore are always removed, since nothing else has such names. Those of a running one
+    stay.
 """
 
 import fcntl
@@ -31,7 +32,7 @@ Names = tuple[bytes, ...]
 
 
 class _Step(NamedTuple):
-    """A directory to empty, and if `goes` to remove once it is empty; `device` is the one that it must be on."""
+    """A directory to empty, and if `goes` to remove once it is empty. `device`: the one that it must be on."""
 
     names: Names
     included: bool
@@ -41,7 +42,7 @@ class _Step(NamedTuple):
 
 
 class Sweep:
-    """One restore's look at what is there already; `deleted` counts names that are no more, or would be."""
+    """One restore's look at the existing contents. `deleted` counts names that were, or would be, removed."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Sweep:
         self._selection = Selection(request.includes, request.excludes, b"/" + b"/".join(above))
         self._base = os.path.realpath(request.to)
         self._whole = len(above) == len(split_path(request.path or b""))
-        """Not a single file, beside which others may stand."""
+        """Not a single file, beside which others may exist."""
         self._in_place = root.is_in_place if root is not None else request.in_place
         self._spares_way = self._in_place or os.path.ismount(self._base)
         self._is_root = os.geteuid() == 0
@@ -71,7 +72,7 @@ class Sweep:
         self.deleted = 0
 
     def enter(self, frame: Frame) -> None:
-        """Remembers what is in the directory, before anything is put into it."""
+        """Record the contents of the directory before anything is put into it."""
         entry = frame.entry
         if self._root is None or not self._stands(frame):
             return
@@ -90,14 +91,14 @@ class Sweep:
                 self._failed(frame.names, f"what is in it cannot be listed: {words(error)}")
 
     def _stands(self, frame: Frame) -> bool:
-        """Whether a directory stands where the frame's is to be, or a link that is gone through."""
+        """Return whether a directory, or a link that is followed, is already in the frame's place."""
         assert self._root is not None
         if frame.parent is None or frame.parent.stands is True:
             return True
         return frame.names in self._root.detours.ways
 
     def _leading_on(self, names: Names) -> dict[bytes, bool]:
-        """Return what can be known of a directory above that we may not list: the names that lead to what was backed up."""
+        """Return the known names of a parent directory that we may not list: those that lead to what was backed up."""
         assert self._root is not None
         whole = (*self._above, *names)
         found = {}
@@ -110,11 +111,11 @@ class Sweep:
         return found
 
     def is_folder_in_way(self, frame: Frame) -> bool:
-        """Whether a directory stands in the place of the entry just met, and gives way to it with all that it holds."""
+        """Return whether a directory is in the place of the entry just met, and is replaced with all its contents."""
         return self._request.delete and frame.stands is True and self._request.overwrite != "never"
 
     def clear_way(self, frame: Frame, entry: Entry) -> bool:
-        """Before anything but a directory takes the place of a directory: empties that; whether it is empty then."""
+        """Empty a directory that something else is about to replace, and return whether it is empty then."""
         if not self.is_folder_in_way(frame):
             return False
         if self._root is None or not_captured(entry):
@@ -123,11 +124,11 @@ class Sweep:
             with Folder(self._root.descend(frame.names), self._root.applier, existed=False) as folder:
                 device = os.fstat(folder.fd).st_dev
         except OSError:
-            return False  # what is to stand there will say why it cannot
+            return False  # the replacement will report why it fails
         return self._empty(_Step((*frame.names, entry.name), True, False, device))
 
     def leave(self, frame: Frame) -> None:
-        """Removes what the snapshot has not, now that the whole directory was seen."""
+        """Remove names that the snapshot does not have, now that the whole directory was seen."""
         there, frame.there = frame.there, {}
         if self._root is None or frame.broken or frame.kept or not there:
             return
@@ -155,26 +156,29 @@ class Sweep:
         return self._inside(frame.names) or not self._spares_way
 
     def is_way(self, names: Names) -> bool:
-        """Whether a directory of this host only leads to what was backed up: its times are its own affair."""
+        """Return whether a directory of this host only leads to what was backed up, so that its times are its own."""
         return self._in_place and not self._inside(names)
 
     def leads(self, names: Names) -> bool:
-        """Whether a directory of the snapshot only leads to what was backed up."""
+        """Return whether a directory of the snapshot only leads to what was backed up."""
         return not self._inside(names)
 
     def gives_owner(self, names: Names) -> bool:
-        """Whether a directory is given its owner: who is not root cannot, and need not for what leads to his files."""
+        """Return whether a directory is given its owner.
+
+        Other users than root cannot, and need not on the way to their files.
+        """
         return self._is_root or self._inside(names)
 
     def lost_link(self, entry: Entry) -> list[str]:
-        """Return in words that a directory in place was reached through a symbolic link, and is a directory now."""
+        """Return, in words, that a directory in place was reached through a symbolic link, and is a directory now."""
         if not self._in_place or not entry.link_target:
             return []
         target = os.fsdecode(entry.link_target)
         return [f"link: it was a symbolic link to {target}, where it cannot lead now, and is a directory"]
 
     def set_parts(self, names: Names, parts: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those parts of a directory's metadata that a restore sets, of those that differ."""
+        """Return those of the differing parts of a directory's metadata that a restore sets."""
         left = {"mtime"} if self.is_way(names) else set()
         left |= set() if self.gives_owner(names) else {"owner"}
         return tuple(part for part in parts if part not in left)
@@ -186,7 +190,7 @@ class Sweep:
     def _sweep(
         self, folder: Folder, names: Names, included: bool, there: dict[bytes, bool], *, everything: bool
     ) -> list[tuple[bytes, bool]]:
-        """Removes the files among `there`; the directories to look into, and whether each goes itself."""
+        """Remove the files among `there`. Return the directories to look into, and whether each goes itself."""
         folders = []
         for name, is_directory in sorted(there.items()):
             if not is_directory and _TEMPORARY.fullmatch(name):
@@ -201,7 +205,7 @@ class Sweep:
         return folders
 
     def _empty(self, first: _Step) -> bool:
-        """Goes through a directory that the snapshot has not, deepest first; whether nothing stays in it."""
+        """Empty a directory that the snapshot does not have, deepest first. Return whether nothing stays in it."""
         stack = [first]
         kept: set[Names] = set()
         while stack:
@@ -219,7 +223,7 @@ class Sweep:
         return first.names not in kept
 
     def _contents(self, step: _Step, kept: set[Names]) -> list[_Step]:
-        """Removes the files of one directory; its subdirectories, as steps."""
+        """Remove the files of one directory, and return its subdirectories as steps."""
         steps = []
         if self._lives_in(step.names):
             raise OSError(0, "this repository lives there")
@@ -277,7 +281,7 @@ class Sweep:
         return (found.st_dev, found.st_ino) in self._lived_in.identities
 
     def _mounted(self, folder: Folder, frame: Frame) -> bool:
-        """Whether it is a mount point: when it is empty in the snapshot, what is mounted there was not backed up."""
+        """Return whether it is a mount point. If it is empty in the snapshot, the mounted contents were not backed up."""
         assert self._root is not None
         if not frame.names:
             return False
@@ -286,13 +290,13 @@ class Sweep:
 
 
 def _is_socket(folder: Folder, name: bytes) -> bool:
-    """Return whether a name is a socket's: no snapshot has any, so none tells that it is to go."""
+    """Return whether a name is a socket's. Snapshots have none, so its absence there does not mean removal."""
     found = folder.stat(name)
     return found is not None and stat.S_ISSOCK(found.st_mode)
 
 
 def _is_in_use(folder: Folder, temporary: bytes) -> bool:
-    """Return whether a restore that is under way holds this temporary file."""
+    """Return whether a running restore holds this temporary file."""
     try:
         fd = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
     except OSError:
@@ -307,6 +311,6 @@ def _is_in_use(folder: Folder, temporary: bytes) -> bool:
 
 
 def _listing(folder: Folder) -> dict[bytes, bool]:
-    """Names, and whether each is a directory."""
+    """Return the names, and whether each is a directory."""
     with os.scandir(folder.fd) as listing:
         return {os.fsencode(item.name): item.is_dir(follow_symlinks=False) for item in listing}

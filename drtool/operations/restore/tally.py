@@ -1,4 +1,4 @@
-"""What became of each item of a restore."""
+"""The results of a restore, item by item."""
 
 import os
 
@@ -10,7 +10,7 @@ from drtool.trees import Entry, FileType
 
 
 class Tally:
-    """What became of each item. Errors name it by its absolute path in the snapshot, of which `above` is the beginning."""
+    """The results of all items. Errors name an item by its absolute path in the snapshot, which begins with `above`."""
 
     def __init__(self, emit: Emit, above: tuple[bytes, ...], request: RestoreRequest) -> None:
         self._emit = emit
@@ -19,11 +19,11 @@ class Tally:
         self._names_items = request.names_items
         self.files = self.bytes = self.written_bytes = self.skipped = self.deleted = self.attributes_not_set = 0
         self.full = False
-        """There was no room for something: nothing more can be restored."""
+        """There was no space for an item, so nothing more can be restored."""
         self.errors: list[RestoreError] = []
 
     def ended(self, names: tuple[bytes, ...], entry: Entry, put: FilePut) -> None:
-        """One name that is no directory."""
+        """Record the result of one name that is not a directory."""
         self.written_bytes += put.written_bytes
         if put.full:
             self.full = True
@@ -38,14 +38,14 @@ class Tally:
             self._attributes((*names, entry.name), entry, put.problems)
 
     def directory_ended(self, names: tuple[bytes, ...], entry: Entry, problems: list[str]) -> None:
-        """A directory has its own attributes now, but for what `problems` name."""
+        """Record a directory that has its own attributes now, except for those in `problems`."""
         if missing := not_captured(entry):
             self.failed(names, "; ".join([missing, *problems]))
         else:
             self._attributes(names, entry, problems)
 
     def imperfect(self, names: tuple[bytes, ...], problems: list[str]) -> None:
-        """The item is there, but for the attributes that `problems` name."""
+        """Record an item that exists, except for the attributes in `problems`."""
         if problems:
             self.attributes_not_set += len(problems)
             self.failed(names, "; ".join(problems), restored=True)
@@ -58,12 +58,12 @@ class Tally:
             self.failed(names, "; ".join(missing), restored=True, captured=False)
 
     def changed(self, names: tuple[bytes, ...], change: str, what: tuple[str, ...] = ()) -> None:
-        """An item at the destination is new, or differs from what was there; nothing changed if `change` is empty."""
+        """Report an item at the destination that is new or differs from before. An empty `change` means neither."""
         if change and self._names_items:
             self._emit(ItemChanged.of(os.path.join(self._base, *names), change, what))
 
     def removed(self, path: bytes) -> None:
-        """A name at the destination is no more."""
+        """Report a removed name at the destination."""
         self._emit(ItemChanged.of(path, "removed"))
 
     def failed(self, names: tuple[bytes, ...], message: str, *, restored: bool = False, captured: bool = True) -> None:

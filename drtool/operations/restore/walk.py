@@ -1,4 +1,4 @@
-"""The snapshot's side of a restore: where it starts, and its entries in order, filtered."""
+"""The snapshot's side of a restore: its starting point, and its entries in order, filtered."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ Names = tuple[bytes, ...]
 
 
 class Frame:
-    """A directory of the snapshot on the way down; `names` is where it lies below the destination."""
+    """A directory of the snapshot on the way down. `names` is its location below the destination."""
 
     __slots__ = (
         "broken",
@@ -50,27 +50,27 @@ class Frame:
         self.entries = entries
         self.stays = False
         self.lived_in = False
-        """It is, or lies in, a directory of this repository's own."""
+        """It is, or is in, a directory of this repository's own."""
         self.locked = 0
-        """The flags of a directory that stays as it is, but was unlocked so that things could be put into it."""
+        """The flags of a directory that stays as it is, but was unlocked so that items could be put into it."""
         self.what: tuple[str, ...] = ()
-        """The parts of its metadata that differ from what stands there, if they are to be named."""
+        """The parts of its metadata that differ at the destination, if they are to be reported."""
         self.met = False
-        """It holds something in the snapshot."""
+        """It is not empty in the snapshot."""
         self.there: dict[bytes, bool] = {}
-        """What stood in it at the destination and has not been met in the snapshot so far: name → is it a directory."""
+        """Its names at the destination that were not met in the snapshot so far: name → is it a directory."""
         self.stands: bool | None = None
-        """What stood in the place of the entry just met: True a directory, False something else, None nothing."""
+        """What was in the place of the entry just met: True a directory, False something else, None nothing."""
         self.marks: set[int] = set()
-        """Of the names that were taken so far (see `aliases`)."""
+        """For the names that were taken so far (see `aliases`)."""
         self.made = entry is None
         self.broken = False
         self.kept = False
-        """Something else stands in its place, and is to stay: what is below is skipped."""
+        """Something else is in its place and stays, so everything below is skipped."""
 
 
 def named_entry(root: bytes, path: bytes | None, fetch: Fetch) -> Entry | None:
-    """Return the entry at `path`; None for the whole tree. DrtoolError if it is not there, or was not captured."""
+    """Return the entry at `path`, or None for the whole tree. DrtoolError if it is missing, or was not captured."""
     if path is None or not split_path(path):
         return None
     entry = find_entry(root, path, fetch)
@@ -82,9 +82,9 @@ def named_entry(root: bytes, path: bytes | None, fetch: Fetch) -> Entry | None:
 
 
 def start(path: bytes | None, entry: Entry | None, root: bytes, fetch: Fetch) -> tuple[Names, Iterator[Entry]]:
-    """The entries to put into the destination: the whole tree's, a directory's, or one file alone.
+    """Return the entries to put into the destination (the whole tree's, a directory's, or one file alone).
 
-    With them the names that lead to them in the snapshot.
+    They come with the names that lead to them in the snapshot.
     """
     if entry is None:
         return (), read_directory(root, fetch)
@@ -95,7 +95,7 @@ def start(path: bytes | None, entry: Entry | None, root: bytes, fetch: Fetch) ->
 
 
 class Walk:
-    """Depth first, parents before their children; one page a level in memory."""
+    """A depth-first walk, parents before their children, with one page per level in memory."""
 
     def __init__(
         self, top: Iterator[Entry], includes: Sequence[str], excludes: Sequence[str], fetch: Fetch, above: Names = ()
@@ -106,14 +106,14 @@ class Walk:
         self._stack = [self.top]
         self.took_something = False
         self.left: list[Frame] = []
-        """Frames that ended since the caller last looked; it empties the list."""
+        """Frames that ended since the caller last looked. The caller empties the list."""
         self.unreadable: list[tuple[tuple[bytes, ...], str]] = []
-        """Directories whose entries could not all be read, and why; the caller reports and empties the list."""
+        """Directories whose entries could not all be read, and why. The caller reports them and empties the list."""
 
     def __iter__(self) -> Iterator[tuple[Frame, Entry, Frame | None]]:
-        """(directory, entry, the entry's own frame if it is a directory that will be entered next).
+        """Yield (directory, entry, the entry's own frame if it is a directory that will be entered next).
 
-        A directory that is only looked through for matches comes with `included` false and is not to be made yet.
+        A directory that is only searched for matches has `included` false, and must not be created yet.
         """
         while self._stack:
             frame = self._stack[-1]
@@ -135,7 +135,7 @@ class Walk:
         try:
             entry = next(frame.entries, None)
         except DrtoolError as error:
-            frame.there = {}  # what the rest of it holds, nobody knows
+            frame.there = {}  # the rest of its contents is unknown
             self.unreadable.append((frame.names, error.message))
             return None
         if entry is not None:

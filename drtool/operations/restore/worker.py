@@ -1,4 +1,4 @@
-"""A restore worker: fetches, opens and writes what the restore hands it."""
+"""A restore worker: fetches, opens and writes the files that the restore hands over."""
 
 import os
 from collections import deque
@@ -41,7 +41,7 @@ class RestoreWorker:
         self._root = root
 
     def serve(self, channel: Channel[Reply, Request]) -> None:
-        """Answers requests until the pipe closes; what the next one needs is on its way while one is worked on."""
+        """Answer requests until the pipe closes. The data of the next one is fetched during the present one."""
         expected: deque[tuple[Request, list[Key]]] = deque()
         while True:
             while not expected or channel.has_more():
@@ -90,7 +90,7 @@ class RestoreWorker:
         return PartPut(request.task, written, damaged=self._newly_damaged())
 
     def _newly_damaged(self) -> list[BadCopy]:
-        """The damaged copies that no reply has named yet."""
+        """Return the damaged copies that no reply has named yet."""
         new = {
             copy: bad for copy, bad in self._objects.bad_copies.items() if bad.damaged and copy not in self._reported
         }
@@ -99,7 +99,7 @@ class RestoreWorker:
 
 
 def _chunks_of(request: Request) -> Iterator[ChunkId]:
-    """What a request will read; of a long file handed over whole, only its list of chunks would tell."""
+    """Yield the chunks that a request will read, except those behind a long file's list of chunks."""
     if isinstance(request, PutPart):
         yield from _ids_in(request.ids)
         return

@@ -97,7 +97,7 @@ def survive(repository: Repository, request: SurviveRequest, emit: Emit) -> Surv
     if unknown:
         every = [*by_site, *(name for names in by_site.values() for name in names)]
         raise UsageError(
-            f"--lose {unknown[0]}: no such site or target{nearest(unknown[0], every)}",
+            f"--lose {unknown[0]}: there is no such site or target{nearest(unknown[0], every)}",
             hint=f"there are {', '.join(every)}",
         )
     stock = _take_stock(repository, lost, emit)
