@@ -59,7 +59,7 @@ def test_a_tree_that_lost_most_of_its_files_keeps_its_last_snapshot(world):
     for path in sorted(source.iterdir())[5:]:
         path.unlink()
     for dry_run in (True, False):
-        with pytest.raises(Shrunk, match="source home had 120 files and has 5 files; nothing was stored") as error:
+        with pytest.raises(Shrunk, match="source home had 120 files and has 5 files, so nothing was stored") as error:
             run(world, job, dry_run=dry_run)
         assert error.value.exit_code == 3
     assert world.snapshots() == before

@@ -72,6 +72,6 @@ def test_a_directory_that_is_replaced_meanwhile_is_listed_with_a_reason(world, m
     report = world.backup(source)
     (row,) = report.errors
     assert row.path == str(source / "two")
-    assert row.message.startswith("content: another directory took its place while the backup ran")
+    assert row.message.startswith("content: another directory replaced it during the backup")
     monkeypatch.undo()
     assert world.backup(source).errors == []
