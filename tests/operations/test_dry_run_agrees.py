@@ -5,6 +5,7 @@ import os
 import pytest
 from three_sites import fill
 
+from drtool.errors import UsageError
 from drtool.events import ItemChanged
 from drtool.operations.restore import RestoreRequest, restore
 from drtool.sources.filesystem import Applier, Folder
@@ -115,3 +116,15 @@ def _entries(repository, root, path):
     from drtool.trees import find_entry, read_directory
 
     return read_directory(find_entry(root, path, repository.trees).subtree, repository.trees)
+
+
+@pytest.mark.parametrize("to", ["dangling", "dangling/x", "closed/x"])
+def test_a_destination_that_cannot_be_made_is_refused_beforehand(world, source, to):
+    (world.root / "dangling").symlink_to("nowhere")
+    (world.root / "closed").mkdir(mode=0o500)
+    if to == "closed/x" and os.geteuid() == 0:
+        pytest.skip("root creates files in any directory")
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match=r"leads nowhere|nothing can be created"):
+            world.restore(world.root / to, path=source, dry_run=dry_run)
+    assert os.readlink(world.root / "dangling") == "nowhere"

@@ -128,6 +128,18 @@ def test_a_file_survives_a_directory_that_cannot_be_made(world, monkeypatch):
     assert (out / "sub/x").read_bytes() == b"1"
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_abandoned_temporary_directory_goes_if_it_is_empty(world, dry_run):
+    source = fill(world.root / "source", {"sub/x": b"1"})
+    world.backup(source)
+    out = fill(world.root / "out", {"sub/x": b"1", ".drtool-00112233445566aa/of a user": b"2"})
+    (out / ".drtool-00112233445566ff").mkdir()
+    result = world.restore(out, path=source, overwrite="always", dry_run=dry_run)
+    assert (result.errors, result.deleted) == ([], 0)
+    assert (out / ".drtool-00112233445566ff").exists() == dry_run
+    assert (out / ".drtool-00112233445566aa/of a user").exists()
+
+
 @pytest.mark.parametrize("why", ["damaged", "not captured"])
 def test_a_file_survives_a_directory_that_cannot_be_read(world, monkeypatch, why):
     source = fill(world.root / "source", {"sub/x": b"1", "other": b"2"})

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from drtool.errors import DrtoolError
+from drtool.errors import DrtoolError, UsageError
 from drtool.operations.restore.files import TAKEN, is_full, not_captured, words
 from drtool.operations.restore.in_place import refusal
 from drtool.operations.restore.request import RestoreRequest
@@ -188,6 +188,20 @@ def destination_entry(request: RestoreRequest, named: Entry | None) -> Entry | N
     except FileNotFoundError:
         return named
     return None if request.overwrite == "never" or found.st_mode & stat.S_ISVTX else named
+
+
+def check_creatable(to: bytes) -> None:
+    """UsageError if a destination that is absent cannot be created, as far as that shows beforehand."""
+    at = os.path.abspath(to)
+    while not os.path.lexists(at):
+        at = os.path.dirname(at)
+    name = os.fsdecode(at)
+    if not os.path.exists(at):
+        raise UsageError(
+            f"--to {os.fsdecode(to)}: {name} is a symbolic link that leads nowhere", hint="name a directory"
+        )
+    if not os.access(at, os.W_OK | os.X_OK):
+        raise UsageError(f"--to {os.fsdecode(to)}: nothing can be created in {name}", hint="name another directory")
 
 
 def unlock_destination(to: bytes) -> None:

@@ -18,7 +18,7 @@ from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Progress, Stage, Warned
 from drtool.model import SiteName, counted
 from drtool.operations.restore.aliases import names_in, remember, taken_for
-from drtool.operations.restore.directories import Directories, destination_entry, unlock_destination
+from drtool.operations.restore.directories import Directories, check_creatable, destination_entry, unlock_destination
 from drtool.operations.restore.feeding import Feeder
 from drtool.operations.restore.files import TAKEN, FileRestorer, MakeWay, failure, not_captured, words
 from drtool.operations.restore.in_place import open_destination
@@ -99,6 +99,8 @@ def check_destination(request: RestoreRequest, alone: bytes | None = None) -> No
     try:
         found = os.stat(request.to)
     except FileNotFoundError:
+        if not request.in_place:
+            check_creatable(request.to)
         return
     except OSError as error:
         raise UsageError(f"--to {to}: {error.strerror}") from None

@@ -193,9 +193,11 @@ class Sweep:
         """Remove the files among `there`. Return the directories to look into, and whether each goes itself."""
         folders = []
         for name, is_directory in sorted(there.items()):
-            if not is_directory and _TEMPORARY.fullmatch(name):
+            if _TEMPORARY.fullmatch(name) and not is_directory:
                 if not _is_in_use(folder, name):
                     self._unlink(folder, names, name, counted=False)
+            elif _TEMPORARY.fullmatch(name) and _is_empty(folder, name):  # ours are never filled under such a name
+                self._unlink(folder, names, name, counted=False)
             elif everything:
                 verdict = self._verdict(names, name, is_directory=is_directory, included=included)
                 if is_directory and verdict.enter:
@@ -287,6 +289,14 @@ class Sweep:
             return False
         with Folder(self._root.descend(frame.names[:-1]), self._root.applier, existed=False) as parent:
             return os.fstat(folder.fd).st_dev != os.fstat(parent.fd).st_dev
+
+
+def _is_empty(folder: Folder, name: bytes) -> bool:
+    try:
+        with Folder(folder.descend((name,)), folder.applier, existed=True) as inside:
+            return inside.is_empty()
+    except OSError:
+        return False
 
 
 def _is_socket(folder: Folder, name: bytes) -> bool:

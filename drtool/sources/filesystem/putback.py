@@ -80,6 +80,10 @@ class Folder:
             fd = _open_destination(path)
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{os.fsdecode(path)} is not a directory", hint="name a directory with --to") from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UsageError(f"--to {os.fsdecode(path)}: {error.strerror}", hint="name another directory") from error
         return cls(fd, applier or Applier(), existed=True)
 
     @classmethod
