@@ -10,7 +10,6 @@ from drtool.errors import UsageError
 if TYPE_CHECKING:
     from drtool.operations.backup import SourceJob
 
-
 _DEFAULT_NAME = "stdin"
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.trees.compare import Difference
 
-
 _MARKS: dict[str, tuple[str, Style]] = {
     "added": ("+", "good"),
     "removed": ("-", "bad"),

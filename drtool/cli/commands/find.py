@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.operations.finding import Match
 
-
 _TYPES = frozenset("fdl")
 
 

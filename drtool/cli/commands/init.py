@@ -22,13 +22,8 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.repository import TargetSpec
 
-
 DEFAULT_SITES = ("one", "two", "three")
-
-
 ARBITER = "arbiter"
-
-
 TWO = 2
 
 

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.operations.listing import Listed
 
-
 _SIZED_BY = 200
-
-
 _TYPES = {"directory": "d", "symlink": "l", "fifo": "p", "character_device": "c", "block_device": "b"}
 
 

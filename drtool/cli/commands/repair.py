@@ -13,7 +13,6 @@ from drtool.cli.core.view import Cell, Line, View, line, view
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
 
-
 _SHOWN = 20
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from drtool.manifest import Snapshot
     from drtool.manifest.records import Mark
 
-
 Words = list[str] | None
 
 

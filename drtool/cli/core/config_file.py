@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.repository import Repository, TargetSpec
 
-
 _EXAMPLES = """\
 # The sources of this host. Each becomes a snapshot of its own. Patterns are those of gitignore.
 # sources:

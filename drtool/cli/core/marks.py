@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from drtool.operations.selection import Narrowing
     from drtool.repository import Repository
 
-
 Names = Annotated[
     list[str], typer.Argument(metavar="SNAPSHOT…", help="Unique prefixes of ids, latest, or latest:PATH.")
 ]

@@ -15,7 +15,6 @@ from drtool.operations.snapshot_names import split_name
 if TYPE_CHECKING:
     from drtool.model import TargetName
 
-
 SnapshotArgument = Annotated[
     str,
     typer.Argument(

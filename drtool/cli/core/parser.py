@@ -103,7 +103,7 @@ _ELSEWHERE = {
     "rebuild-index": "drtool repair",
     "recover": "drtool manifest recover",
     "snapshot": "drtool snapshots, or drtool backup to make one",
-    "unlock": ("nothing is needed, because no lock outlives its process (drtool session list shows running sessions)"),
+    "unlock": "nothing is needed, because no lock outlives its process (drtool session list shows running sessions)",
 }
 """drtool's equivalents of other backup tools' commands."""
 

@@ -17,7 +17,6 @@ from drtool.errors import NoPassword, UsageError
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
 
-
 _PASSWORDS = ("DRTOOL_PASSWORD", "DRTOOL_PASSWORD_FILE", "DRTOOL_PASSWORD_COMMAND")
 
 

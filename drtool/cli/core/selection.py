@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from drtool.operations.selection import Selected
     from drtool.repository import Repository
 
-
 SHORT_ID = 8
 
 

@@ -83,11 +83,7 @@ def resolve(
 
 # Measured on a backup of many small files and of one large file: two pack buffers per process, arenas, the interpreter.
 OWN_MEMORY_BYTES = 100 * 1024 * 1024
-
-
 WORKER_MEMORY_BYTES = 60 * 1024 * 1024
-
-
 FAR_WORKER_MEMORY_BYTES = WORKER_MEMORY_BYTES + 36 * 1024 * 1024
 """Across a network, more packs are in transit at once, and more is read ahead."""
 

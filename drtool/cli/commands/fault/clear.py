@@ -11,7 +11,6 @@ from drtool.cli.core.view import Cell, View, line, view
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
 
-
 _LEFTOVERS = 8
 
 

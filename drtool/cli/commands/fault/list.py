@@ -11,7 +11,6 @@ from drtool.cli.core.view import Cell, Line, View, line, table, view
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
 
-
 _STATES = {
     "in force": Cell("in force", "bad"),
     "expired": Cell("expired", "dim"),

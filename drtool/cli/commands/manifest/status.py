@@ -11,7 +11,6 @@ from drtool.cli.core.view import Cell, View, line, table, view
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
 
-
 SHORT_DIGEST = 12
 
 

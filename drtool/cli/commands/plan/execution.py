@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from drtool.plans.language.model import Objectives
     from drtool.plans.running.session import Result, Run
 
-
 Live = Annotated[bool, typer.Option("--live", help="Allow changes to production. A plan of scope live needs this.")]
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from drtool.cli.core.call import Call
     from drtool.operations.scheduling import Change
 
-
 Everything = Annotated[
     bool, typer.Option("--all", help="Select the timers of every configuration, not only of this one.")
 ]

@@ -22,26 +22,15 @@ if TYPE_CHECKING:
     from drtool.operations.scheduling.daemons import Starter
     from drtool.plans.language import Plan
 
-
 Systemd = Annotated[bool, typer.Option("--systemd", help="Use systemd timers, the default where systemd runs.")]
-
-
 Cron = Annotated[bool, typer.Option("--cron", help="Use /etc/cron.d/drtool, or a block in the user's crontab.")]
-
-
 User = Annotated[
     bool, typer.Option("--user", help="Use the timers of this user instead of the system, the default without root.")
 ]
-
-
 Directory = Annotated[
     str | None, typer.Option(metavar="DIR", help="Write the files there, without notifying systemd or cron.")
 ]
-
-
 _SYSTEMCTL_S = 60.0
-
-
 _UNSTARTED = {
     "systemd": "systemd does not run on this host, so nothing starts these jobs: use --cron",
     "cron": "neither cron nor systemd runs on this host, so nothing starts these jobs: start a cron daemon",

@@ -10,7 +10,6 @@ from drtool.cli.core.view import Cell, View, line, table, view
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
 
-
 _PROCESS = {
     "alive": Cell("running", "good"),
     "gone": Cell("gone", "warn"),

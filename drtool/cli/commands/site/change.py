@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from drtool.operations.sites import Change
     from drtool.repository import Repository, TargetSpec
 
-
 Planned = tuple["Change", "TargetSpec | None"]
-
-
 SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="Name a site of the repository.")]
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from drtool.operations.placing import TargetChange
     from drtool.repository import Repository
 
-
 TargetArgument = Annotated[
     str, typer.Argument(metavar="SITE/NAME", help="Name the target. SITE alone means SITE/main.")
 ]
