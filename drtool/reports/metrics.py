@@ -113,9 +113,27 @@ def _backed_up(row: Json, ended_s: float) -> Json:
     }
 
 
+_SITE, _TARGET = ("name", "reachable"), ("name", "writable", "free_bytes", "last_backup_bytes")
+_SOURCE = ("name", "host", "age_seconds", "last_verified", "proven_age_seconds", "copies", "met")
+
+
 def _of_status(found: Json) -> Json:
-    figures = ("healthy", "quorum", "problems", "notices", "sites", "sources")
-    return {key: found[key] for key in figures if key in found}
+    """Return the parts of a status that have figures, without the texts: every user can read the file."""
+    sites = [
+        {**_only(site, _SITE), "targets": [_only(row, _TARGET) for row in site.get("targets", ())]}
+        for site in found["sites"]
+    ]
+    texts: Json = {key: [""] * len(found[key]) for key in ("problems", "notices") if key in found}
+    return {
+        **_only(found, ("healthy", "quorum")),
+        **texts,
+        "sites": sites,
+        "sources": [_only(row, _SOURCE) for row in found.get("sources", ())],
+    }
+
+
+def _only(row: Json, keys: Iterable[str]) -> Json:
+    return {key: row[key] for key in keys if key in row}
 
 
 def text_of(memories: Iterable[Json]) -> str:

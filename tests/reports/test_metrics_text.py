@@ -192,3 +192,9 @@ def test_another_program_s_file_is_never_removed_and_hostile_rows_are_dropped(tm
     configuration.file.write_text("".join(f"# drtool remembers {row}\n" for row in rows))
     assert configuration.ran("backup", BACKUP)
     assert configuration.file.read_text().count("# drtool remembers ") == 1
+
+
+def test_the_file_holds_no_text_of_problems(configuration):
+    found = configuration.ran("status", {**STATUS, "problems": ["hidden"], "notices": ["hidden", "too"]}, 7)
+    assert (found["drtool_problems",], found["drtool_notices",]) == (1, 2)
+    assert "hidden" not in configuration.file.read_text()

@@ -151,6 +151,18 @@ def test_a_table_that_is_dropped_after_its_dump_is_not_compared(empty_mariadb, s
     assert found.inventory.databases[0].unsteady == ("working",)
 
 
+def test_a_database_with_a_quote_in_its_name_is_stored_and_its_events_are_named(empty_mariadb, shop):
+    name = "o'd\"d"
+    shop.ask(f"CREATE DATABASE `{name}`; CREATE TABLE `{name}`.t SELECT 1 i; CREATE VIEW `{name}`.v AS SELECT 1 one")
+    shop.ask(f"CREATE EVENT `{name}`.e ON SCHEDULE EVERY 1 DAY DO SELECT 1")
+    try:
+        found = stored(empty_mariadb, databases=(name,))
+    finally:
+        shop.ask(f"DROP DATABASE `{name}`")
+    assert found.errors == ["the dump lacks event e: the dump program left it out"]
+    assert found.inventory.databases[0].rows == {"t": 1}
+
+
 def test_a_directory_of_the_file_system_is_no_database(empty_mariadb, shop):
     directory = empty_mariadb._guarded.directory / "data/lost+found"
     directory.mkdir()

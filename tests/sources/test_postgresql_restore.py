@@ -133,6 +133,13 @@ def test_settings_of_a_database_do_not_get_in_the_way(source, other, dump):
     assert restored(other, dump()) == ([], [])
 
 
+def test_limits_for_applications_do_not_hold_for_a_backup_or_restore(source):
+    for limit in ("statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout"):
+        source.ask(f"ALTER DATABASE odd SET {limit} = '10s'")
+        with source.session("odd") as session:
+            assert session.ask(f"SHOW {limit}") == [["0"]]
+
+
 @pytest.mark.thorough
 def test_what_needs_a_search_path_is_loaded_with_that_of_the_database(source, other, dump):
     source.ask(
@@ -212,6 +219,10 @@ def test_a_user_who_may_make_no_database_begins_again_inside_of_it(source, other
     finally:
         other.client.ask("DROP DATABASE odd")
         other.client.ask("DROP ROLE plain")
+
+
+def test_a_dsn_may_name_the_database_that_is_to_be_restored(source, other, dump):
+    assert restored(other, dump(), more="dbname=odd")[0] == []
 
 
 def test_two_restores_do_not_work_on_one_database(source, other, dump, monkeypatch):

@@ -20,7 +20,7 @@ _HOW = "write mysql://USER@HOST/, or mysql://USER@/?socket=PATH"
 _OPTIONS = {"socket": "socket", "ssl-ca": "ssl-ca", "ssl-cert": "ssl-cert", "ssl-key": "ssl-key"}
 PLAIN = (
     "SET SESSION sql_mode = '', sql_quote_show_create = 1, autocommit = 1, sql_select_limit = 18446744073709551615, "
-    "wait_timeout = 31536000 /*M!100200 , max_statement_time = 0, idle_transaction_timeout = 0, "
+    "wait_timeout = 31536000 /*M!100300 , max_statement_time = 0, idle_transaction_timeout = 0, "
     "idle_readonly_transaction_timeout = 0 *//*!80000 , max_execution_time = 0 */"
 )
 """Defaults of a server that would change how it writes names, or end a long connection or statement of ours."""

@@ -32,7 +32,7 @@ from drtool.sources.databases import (
 from drtool.sources.guarded import Guarded, user_of
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.mysql import accounts, catalogue, loading, unfinished
-from drtool.sources.mysql.capture import EVENTS, SCHEMA
+from drtool.sources.mysql.capture import SCHEMA, events_options
 from drtool.sources.mysql.client import Client, quoted
 from drtool.sources.mysql.looking import counts as all_counts
 from drtool.sources.mysql.looking import look, row_counts, schema_lines, tables
@@ -170,7 +170,7 @@ class MysqlTarget:
                 found += self._rows(database)
             if "schema" in what and database.schema is not None:
                 recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
-                options = (*SCHEMA, *EVENTS, f"--ignore-table={database.name}.{unfinished.MARK}")
+                options = (*SCHEMA, *events_options(database.name), f"--ignore-table={database.name}.{unfinished.MARK}")
                 words = self._client.words("dump", *options, "--databases", "--", database.name)
                 dump = self._client.run(words).decode("utf-8", "surrogateescape")
                 if database.name in self._without_definers:

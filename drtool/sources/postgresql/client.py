@@ -23,8 +23,14 @@ from drtool.sources.postgresql.dsn import dsn_environment, of_database
 ROOT = Path("/")
 _QUIET = ("--no-psqlrc", "--no-password", "--quiet", "--csv", "--tuples-only", "--set=ON_ERROR_STOP=1")
 _DEFAULTS = {"PGCONNECT_TIMEOUT": "15", "PGAPPNAME": "drtool", "PGCLIENTENCODING": "UTF8", "LC_MESSAGES": "C"}
+_PATIENCE = (
+    "SET statement_timeout = 0;\nSELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN "
+    "('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')"
+)
+"""Limits of a role or database are for applications: they must not end a count or a restore."""
 _ENTRANCES = ("postgres", "template1")
 _SHUT = (" does not exist", " is not currently accepting connections")
+_ABSENT = re.compile(r'database ".*" does not exist')
 _MAJOR = re.compile(r"\(PostgreSQL\) (\d+)")
 
 
@@ -60,8 +66,20 @@ class Client:
     def _open_database(self) -> str:
         """libpq's own choice if a service or the environment makes one, else one that every server has."""
         chosen = "PGSERVICE" in self.environ or "PGDATABASE" in self.environ
+        return self._first_open(("",) if chosen else _ENTRANCES)
+
+    def avoid_absent_entrance(self) -> None:
+        """Go by way of another database if the DSN's does not exist: a restore may be about to create it. Raises DrtoolError."""
+        try:
+            self.ask("SELECT 1")
+        except DrtoolError as error:
+            if _ABSENT.search(error.message) is None:
+                raise
+            self.database = self._first_open(_ENTRANCES)
+
+    def _first_open(self, names: Sequence[str]) -> str:
         refused = None
-        for name in ("",) if chosen else _ENTRANCES:
+        for name in names:
             try:
                 return self.ask("SELECT current_database()", name)[0][0]
             except DrtoolError as error:
@@ -124,7 +142,9 @@ class Client:
         argv = ["psql", *_QUIET, *([f"--dbname={of_database(name)}"] if name else [])]
         child = children.started(argv, self.environ, cwd=ROOT, user=self.run_as, stdin=subprocess.PIPE)
         try:
-            yield Session(child, self)
+            session = Session(child, self)
+            session.ask(_PATIENCE)
+            yield session
         finally:
             if child.stdin is not None:
                 with suppress(OSError):

@@ -69,6 +69,7 @@ class PostgresqlEngine:
             )
         except ValueError as error:
             raise DrtoolError(str(error)) from None
+        client.avoid_absent_entrance()
         return PostgresqlTarget(client, dsn, None)
 
     def start(

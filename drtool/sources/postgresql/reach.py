@@ -21,7 +21,6 @@ _CLOSED = (
     "AND NOT pg_catalog.pg_has_role(lomowner, 'USAGE') AND NOT EXISTS (SELECT 1 FROM pg_catalog.aclexplode(lomacl) a "
     "WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))"
 )
-_LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout")
 
 
 class Reach(NamedTuple):
@@ -67,8 +66,6 @@ def _is_of(kind: str, name: str, left: set[str]) -> bool:
 
 def begin(session: Session, lock_timeout_s: int) -> None:
     """Begin the transaction whose moment is dumped."""
-    for limit in _LIMITS:  # a server's defaults for the impatient must not end a long dump
-        session.ask(f"SET {limit} = 0")
     session.ask(f"SET lock_timeout = {lock_timeout_s * 1000}")
     session.ask(_BEGIN)
 

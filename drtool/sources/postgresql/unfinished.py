@@ -24,10 +24,6 @@ MARK = "drtool_unfinished_restore"
 _END_S = 5.0
 """So long the server may take to notice that the sessions of a killed restore are gone."""
 _LOCK_CLASS = 0x64727472
-_NO_TIMEOUT = (
-    "SELECT pg_catalog.set_config('idle_session_timeout', '0', false) "
-    "WHERE current_setting('server_version_num')::int >= 140000"
-)
 _OWN = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _HASH = "count(*), coalesce(sum(pg_catalog.hashtextextended({}, 0)::numeric), 0)"
 _RELATION = _HASH.format("n.nspname || '.' || c.relname || c.relkind::text")
@@ -65,7 +61,6 @@ class Locks:
         """Lock databases against other restores. Raises Refused, DrtoolError."""
         if self._session is None:
             self._session = self._stack.enter_context(self._client.session())
-            self._session.ask(_NO_TIMEOUT)
         for name in names:
             if name not in self._held:
                 self._take(self._session, name)
