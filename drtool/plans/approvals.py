@@ -98,7 +98,7 @@ def _name(key: str) -> str:
 
 
 class Approver:
-    """An implementation of `Around.ask` and `Around.can_ask`."""
+    """An implementation of `RunContext.ask` and `RunContext.can_ask`."""
 
     def __init__(
         self,

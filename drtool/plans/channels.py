@@ -27,7 +27,7 @@ _HEADER_BYTES = 16 << 10
 
 
 class Channels:
-    """An implementation of `Around.tell` and `Around.can_tell`."""
+    """An implementation of `RunContext.tell` and `RunContext.can_tell`."""
 
     def __init__(self, config: NotifyConfig, timeout_s: float = TIMEOUT_S) -> None:
         self._channels, self._timeout_s = config.channels, timeout_s

@@ -50,7 +50,7 @@ def facts(**more):
     return Facts(**{**values, **more})
 
 
-def asked(kind, *victims, run="r1", duration_s=60.0):
+def step_context(kind, *victims, run="r1", duration_s=60.0):
     rows = tuple(each if isinstance(each, Victim) else Victim(target=target(each)) for each in victims)
     return FaultRequest(run=run, kind=kind, victims=rows, duration_s=duration_s)
 
@@ -64,68 +64,73 @@ def active(kind, site, *objects, run="other"):
 
 
 def test_one_site_may_go_away():
-    (ruling,) = judge(asked("offline", "paris"), facts(), Guards())
+    (ruling,) = judge(step_context("offline", "paris"), facts(), Guards())
     assert (ruling.allowed, ruling.guard, ruling.reason, ruling.target) == (True, "", "", "paris/main")
 
 
 REFUSED = {
     "kill_switch": (
-        asked("slow", "paris"),
+        step_context("slow", "paris"),
         facts(kill_switch="state/faults/STOP"),
         Guards(),
         "state/faults/STOP exists",
     ),
-    "victim": (asked("slow", "lima"), facts(), Guards(), "there is no site lima; the sites are oslo, paris, rome"),
+    "victim": (
+        step_context("slow", "lima"),
+        facts(),
+        Guards(),
+        "there is no site lima; the sites are oslo, paris, rome",
+    ),
     "only_sites": (
-        asked("slow", "paris"),
+        step_context("slow", "paris"),
         facts(),
         Guards(only_sites=frozenset({"oslo"})),
         "only oslo may be affected",
     ),
     "never_sites": (
-        asked("slow", "paris"),
+        step_context("slow", "paris"),
         facts(),
         Guards(never_sites=frozenset({"paris"})),
         "site paris must never be affected",
     ),
     "max_sites_affected": (
-        asked("slow", "paris"),
+        step_context("slow", "paris"),
         facts(active=(active("slow", "rome"),)),
         Guards(max_sites_affected=1),
         "with rome it affects 2 sites, more than the limit of 1",
     ),
     "max_duration": (
-        asked("slow", "paris", duration_s=5401),
+        step_context("slow", "paris", duration_s=5401),
         facts(),
         Guards(max_duration_s=5400),
         "it would last 5401 s, more than the limit of 5400 s",
     ),
     "windows": (
-        asked("slow", "paris"),
+        step_context("slow", "paris"),
         facts(),
         Guards(windows=(parse_window("Wed 09:00-15:00 Europe/Berlin", ZoneInfo),)),
         "Tue 12:00 UTC is outside the windows Wed 09:00-15:00 Europe/Berlin",
     ),
     "max_objects": (
-        asked("corrupt", rotten("paris", pack("1", "paris", "oslo"), pack("2", "paris", "oslo"))),
+        step_context("corrupt", rotten("paris", pack("1", "paris", "oslo"), pack("2", "paris", "oslo"))),
         facts(),
         Guards(max_objects=1),
         "this run would corrupt 2 objects, more than the limit of 1",
     ),
     "max_bytes": (
-        asked("corrupt", rotten("paris", pack("1", "paris", "oslo", size_bytes=11))),
+        step_context("corrupt", rotten("paris", pack("1", "paris", "oslo", size_bytes=11))),
         facts(),
         Guards(max_bytes=10),
         "would corrupt objects of 11 bytes, more than the limit of 10",
     ),
     "min_healthy_copies": (
-        asked("corrupt", rotten("paris", pack("1", "paris"))),
+        step_context("corrupt", rotten("paris", pack("1", "paris"))),
         facts(),
         Guards(),
         "object packs/1 would have 0 good copies on other sites instead of 1",
     ),
     "quorum": (
-        asked("read-only", "paris"),
+        step_context("read-only", "paris"),
         facts(active=(active("full", "rome"),)),
         Guards(),
         "it holds one of 3 votes; 1 would be left, but the manifest needs 2",
@@ -144,36 +149,36 @@ def test_a_refusal_names_the_guard_the_victim_and_the_number(guard):
 
 
 def test_nothing_is_corrupted_that_is_not_named():
-    (ruling,) = judge(asked("corrupt", "paris"), facts(), Guards())
+    (ruling,) = judge(step_context("corrupt", "paris"), facts(), Guards())
     assert (ruling.guard, "names no objects" in ruling.reason) == ("victim", True)
 
 
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, float("nan")])
 def test_a_fault_lasts_some_time(duration_s):
-    assert judge(asked("slow", "paris", duration_s=duration_s), facts(), Guards())[0].guard == "max_duration"
+    assert judge(step_context("slow", "paris", duration_s=duration_s), facts(), Guards())[0].guard == "max_duration"
 
 
 def test_an_allowed_victim_counts_for_the_next():
-    rulings = judge(asked("slow", "paris", "oslo", "rome"), facts(), Guards(max_sites_affected=2))
+    rulings = judge(step_context("slow", "paris", "oslo", "rome"), facts(), Guards(max_sites_affected=2))
     assert [ruling.allowed for ruling in rulings] == [True, True, False]
-    rulings = judge(asked("offline", "paris", "rome"), facts(), Guards())
+    rulings = judge(step_context("offline", "paris", "rome"), facts(), Guards())
     assert [(ruling.allowed, ruling.guard) for ruling in rulings] == [(True, ""), (False, "quorum")]
 
 
 def test_a_refused_victim_does_not_count():
     guards = Guards(max_sites_affected=1, never_sites=frozenset({SiteName("paris")}))
-    assert [ruling.allowed for ruling in judge(asked("slow", "paris", "oslo"), facts(), guards)] == [False, True]
+    assert [ruling.allowed for ruling in judge(step_context("slow", "paris", "oslo"), facts(), guards)] == [False, True]
 
 
 def test_two_targets_of_one_site_are_one_site():
     victims = (Victim(target=target("paris")), Victim(target=target("paris", "disk")))
-    rulings = judge(asked("slow", *victims), facts(), Guards(max_sites_affected=1))
+    rulings = judge(step_context("slow", *victims), facts(), Guards(max_sites_affected=1))
     assert all(ruling.allowed for ruling in rulings)
 
 
 def test_a_copy_that_another_fault_took_is_no_good_copy():
     one = pack("1", "paris", "oslo")
-    request = asked("corrupt", rotten("paris", one))
+    request = step_context("corrupt", rotten("paris", one))
     assert judge(request, facts(), Guards())[0].allowed
     assert judge(request, facts(active=(active("offline", "oslo"),)), Guards())[0].guard == "min_healthy_copies"
     assert judge(request, facts(active=(active("corrupt", "oslo", one),)), Guards())[0].guard == "min_healthy_copies"
@@ -184,42 +189,42 @@ def test_a_copy_that_another_fault_took_is_no_good_copy():
 
 def test_a_second_copy_on_the_same_site_is_no_copy_elsewhere():
     one = ObjectFacts(name="packs/1", size_bytes=1, copies=frozenset({target("paris"), target("paris", "disk")}))
-    assert judge(asked("corrupt", rotten("paris", one)), facts(), Guards())[0].guard == "min_healthy_copies"
-    assert judge(asked("corrupt", rotten("paris", one)), facts(), Guards(min_healthy_copies=0))[0].allowed
+    assert judge(step_context("corrupt", rotten("paris", one)), facts(), Guards())[0].guard == "min_healthy_copies"
+    assert judge(step_context("corrupt", rotten("paris", one)), facts(), Guards(min_healthy_copies=0))[0].allowed
 
 
 def test_a_site_does_not_go_away_with_the_last_good_copy():
     groups = (CopyGroup(copies=targets("paris"), objects=4),)
-    (ruling,) = judge(asked("offline", "paris"), facts(groups=groups), Guards())
+    (ruling,) = judge(step_context("offline", "paris"), facts(groups=groups), Guards())
     assert (ruling.guard, "4 objects would have 0 good copies" in ruling.reason) == ("min_healthy_copies", True)
-    assert judge(asked("offline", "oslo"), facts(groups=groups), Guards())[0].allowed
+    assert judge(step_context("offline", "oslo"), facts(groups=groups), Guards())[0].allowed
     rot = active("corrupt", "oslo", pack("1", "paris", "oslo"))
-    (ruling,) = judge(asked("offline", "paris"), facts(active=(rot,)), Guards())
+    (ruling,) = judge(step_context("offline", "paris"), facts(active=(rot,)), Guards())
     assert "object packs/1 would have 0 good copies" in ruling.reason
 
 
 def test_a_voter_that_is_away_already_is_no_vote_left():
     away = tuple(replace(voter, reachable=voter.site != "rome") for voter in facts().voters)
-    assert judge(asked("offline", "paris"), facts(voters=away), Guards())[0].guard == "quorum"
-    assert judge(asked("offline", "paris"), facts(voters=away), Guards(quorum_may_be_lost=True))[0].allowed
-    assert judge(asked("slow", "paris"), facts(voters=away), Guards())[0].allowed
+    assert judge(step_context("offline", "paris"), facts(voters=away), Guards())[0].guard == "quorum"
+    assert judge(step_context("offline", "paris"), facts(voters=away), Guards(quorum_may_be_lost=True))[0].allowed
+    assert judge(step_context("slow", "paris"), facts(voters=away), Guards())[0].allowed
 
 
 def test_a_target_without_the_register_takes_no_vote_away():
     away = tuple(replace(voter, reachable=voter.site != "rome") for voter in facts().voters)
     victim = Victim(target=target("paris", "disk"))
-    assert judge(asked("full", victim), facts(voters=away), Guards())[0].allowed
+    assert judge(step_context("full", victim), facts(voters=away), Guards())[0].allowed
 
 
 def test_a_corrupted_register_is_a_vote_less():
     away = tuple(replace(voter, reachable=voter.site != "rome") for voter in facts().voters)
     record = ObjectFacts(name="manifest/acc/paris/1", size_bytes=9, copies=targets("paris", "oslo"))
-    assert judge(asked("corrupt", rotten("paris", record)), facts(voters=away), Guards())[0].guard == "quorum"
+    assert judge(step_context("corrupt", rotten("paris", record)), facts(voters=away), Guards())[0].guard == "quorum"
 
 
 def test_objects_are_counted_over_the_faults_of_one_run():
     before = active("corrupt", "paris", pack("1", "paris", "oslo"), run="r1")
-    request = asked("corrupt", rotten("paris", pack("2", "paris", "oslo")))
+    request = step_context("corrupt", rotten("paris", pack("2", "paris", "oslo")))
     assert judge(request, facts(active=(before,)), Guards(max_objects=1))[0].guard == "max_objects"
     assert judge(request, facts(active=(replace(before, run="r0"),)), Guards(max_objects=1))[0].allowed
 
@@ -227,7 +232,7 @@ def test_objects_are_counted_over_the_faults_of_one_run():
 @pytest.mark.parametrize(("duration_s", "allowed"), [(7200.0, True), (7201.0, False)])
 def test_a_fault_ends_in_the_window_in_which_it_begins(duration_s, allowed):
     guards = Guards(windows=(parse_window("Tue-Thu 09:00-15:00 Europe/Berlin", ZoneInfo),))
-    (ruling,) = judge(asked("slow", "paris", duration_s=duration_s), facts(), guards)
+    (ruling,) = judge(step_context("slow", "paris", duration_s=duration_s), facts(), guards)
     assert (ruling.allowed, ruling.guard) == (allowed, "" if allowed else "windows")
 
 
@@ -265,7 +270,7 @@ def test_all_allowed_faults_together_keep_the_promises_of_the_guards(kind, wante
         return replace(victim, objects=objects if its_kind == "corrupt" else ())
 
     before = tuple(replace(a, victim=same(a.victim, a.kind)) for a in before)
-    request = replace(asked(kind), victims=tuple(same(victim, kind) for victim in wanted))
+    request = replace(step_context(kind), victims=tuple(same(victim, kind) for victim in wanted))
     voters = tuple(Voter(site=SiteName(s), target=target(s), reachable=s in up) for s in SITES)
     groups = tuple(CopyGroup(copies=each.copies, objects=1) for each in whole.values())
     how_it_is = facts(active=before, voters=voters, groups=groups)

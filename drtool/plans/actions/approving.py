@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from drtool.plans.actions.port import Answer, Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Answer, Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.language.actions import Approve
 from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import duration_text
@@ -22,52 +22,54 @@ _LINES, _CHARACTERS = 20, 300
 class ApproveAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Approve = asked.action
-        if asked.missing and "‹" in (action.channel or ""):
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
-        problem = _nobody(action, around)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Approve = step_context.action
+        if step_context.missing and "‹" in (action.channel or ""):
+            return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}")
+        problem = _nobody(action, run_context)
         if problem:
-            return Foresight(verdict="cannot run", detail=around.redact(problem))
-        limit = duration_text(asked.step.timeout_s)
-        detail = f"asks {_where(action, around)}, for at most {limit}: {action.prompt}"
-        return Foresight(verdict="ok", detail=around.redact(detail), estimate_s=action.expected_s)
+            return Preview(verdict="cannot run", detail=run_context.redact(problem))
+        limit = duration_text(step_context.step.timeout_s)
+        detail = f"asks {_where(action, run_context)}, for at most {limit}: {action.prompt}"
+        return Preview(verdict="ok", detail=run_context.redact(detail), estimate_s=action.expected_s)
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Approve = asked.action
-        prompt = around.redact(action.prompt)
-        shown = [around.redact(line) for line in _shown(action, around)]
-        work.progress(f"waits for an answer: drtool plan approve {around.run} {asked.key}")
-        answer = around.ask(asked.key, prompt, shown, action.channel, work)
-        return _outcome(answer, prompt, shown, asked, work)
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Approve = step_context.action
+        prompt = run_context.redact(action.prompt)
+        shown = [run_context.redact(line) for line in _shown(action, run_context)]
+        work.progress(f"waits for an answer: drtool plan approve {run_context.run} {step_context.key}")
+        answer = run_context.ask(step_context.key, prompt, shown, action.channel, work)
+        return _outcome(answer, prompt, shown, step_context, work)
 
 
-def _nobody(action: Approve, around: Around) -> str:
+def _nobody(action: Approve, run_context: RunContext) -> str:
     """Return why no person can answer, or an empty string. Any receiver of `approval` can answer from a terminal."""
-    problem = around.can_ask(action.channel)
+    problem = run_context.can_ask(action.channel)
     if not problem or action.channel is not None:
         return problem
-    told = [around.can_ask(channel) for channel in _listeners(around)]
+    told = [run_context.can_ask(channel) for channel in _listeners(run_context)]
     return "" if "" in told else "; ".join([problem, *told])
 
 
-def _listeners(around: Around) -> list[str]:
-    return [wish.channel for wish in around.plan.notify if "approval" in wish.events]
+def _listeners(run_context: RunContext) -> list[str]:
+    return [wish.channel for wish in run_context.plan.notify if "approval" in wish.events]
 
 
-def _where(action: Approve, around: Around) -> str:
+def _where(action: Approve, run_context: RunContext) -> str:
     if action.channel is not None:
         return f"through channel {action.channel}"
-    return "at the terminal" if not around.can_ask(None) else f"through channel {_listeners(around)[0]}"
+    return "at the terminal" if not run_context.can_ask(None) else f"through channel {_listeners(run_context)[0]}"
 
 
-def _outcome(answer: Answer | None, prompt: str, shown: list[str], asked: Asked, work: Work) -> Outcome:
+def _outcome(answer: Answer | None, prompt: str, shown: list[str], step_context: StepContext, work: Work) -> Outcome:
     evidence: dict[str, Any] = {"prompt": prompt, "shown": shown}
     if answer is None and work.cancelled.is_set():
         return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled", evidence=evidence)
     if answer is None:
-        detail = f"there was no answer within {duration_text(asked.step.timeout_s)}"
-        return Outcome(status="failed", cause="timeout", detail=detail, evidence=evidence, human_s=asked.step.timeout_s)
+        detail = f"there was no answer within {duration_text(step_context.step.timeout_s)}"
+        return Outcome(
+            status="failed", cause="timeout", detail=detail, evidence=evidence, human_s=step_context.step.timeout_s
+        )
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     evidence |= {"yes": answer.yes, "by": answer.by, "channel": answer.channel, "at": at}
     outputs = {"by": answer.by, "at": at}
@@ -82,10 +84,10 @@ def _outcome(answer: Answer | None, prompt: str, shown: list[str], asked: Asked,
     )
 
 
-def _shown(action: Approve, around: Around) -> Iterator[str]:
+def _shown(action: Approve, run_context: RunContext) -> Iterator[str]:
     """Yield what a person should see before answering: some lines of each named step."""
     for step in action.show:
-        facts = {**around.evidence(step), **around.outputs(step)}
+        facts = {**run_context.evidence(step), **run_context.outputs(step)}
         lines = list(_lines(facts)) or ["no results"]
         yield f"{step}:"
         yield from (f"  {line}" for line in lines[:_LINES])

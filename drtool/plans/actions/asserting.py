@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Result, Work
+from drtool.plans.actions.port import Outcome, Preview, Result, RunContext, StepContext, Work
 from drtool.plans.language.actions import Assert
 from drtool.plans.language.parsing import ExpressionError
 from drtool.plans.language.results import RESULTS
@@ -34,25 +34,25 @@ class Statement(Struct, frozen=True):
 class AssertAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        statements = _judged(asked)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        statements = _judged(step_context)
         if not statements:
-            return Foresight(verdict="cannot run", detail="`that` is empty, so it would prove nothing")
+            return Preview(verdict="cannot run", detail="`that` is empty, so it would prove nothing")
         bad = [each for each in statements if each.judged in ("fails", "senseless")]
         if bad:
-            return Foresight(verdict="cannot run", detail=around.redact(_detail(asked, bad)))
+            return Preview(verdict="cannot run", detail=run_context.redact(_detail(step_context, bad)))
         needs = frozenset().union(*(each.needs for each in statements if each.judged == "unknown"))
         if any(each.judged == "unknown" for each in statements):
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(needs)) or 'the run'}")
-        return Foresight(verdict="ok", detail=around.redact("; ".join(each.told for each in statements)))
+            return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(needs)) or 'the run'}")
+        return Preview(verdict="ok", detail=run_context.redact("; ".join(each.told for each in statements)))
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        statements = _judged(asked)
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        statements = _judged(step_context)
         if not statements:
             return Outcome(status="failed", cause="refused", detail="`that` is empty, so it proves nothing")
         evidence = {
             "that": [
-                {"text": each.text, "judged": each.judged, "told": around.redact(each.told)} for each in statements
+                {"text": each.text, "judged": each.judged, "told": run_context.redact(each.told)} for each in statements
             ]
         }
         worst: tuple[tuple[Judged, Result], ...] = (
@@ -63,26 +63,28 @@ class AssertAction:
         for judged, status in worst:
             found = [each for each in statements if each.judged == judged]
             if found:
-                return Outcome(status=status, detail=around.redact(_detail(asked, found)), evidence=evidence)
+                return Outcome(
+                    status=status, detail=run_context.redact(_detail(step_context, found)), evidence=evidence
+                )
         told = "; ".join(each.told for each in statements)
-        return Outcome(status="passed", detail=around.redact(told), evidence=evidence)
+        return Outcome(status="passed", detail=run_context.redact(told), evidence=evidence)
 
 
-def _detail(asked: Asked, statements: list[Statement]) -> str:
-    action: Assert = asked.action
+def _detail(step_context: StepContext, statements: list[Statement]) -> str:
+    action: Assert = step_context.action
     told = "; ".join(each.told for each in statements)
-    return f"{action.message}: {told}" if action.message and not asked.missing else told
+    return f"{action.message}: {told}" if action.message and not step_context.missing else told
 
 
-def _judged(asked: Asked) -> list[Statement]:
-    action: Assert = asked.action
-    return [_statement(asked, each) for each in action.that]
+def _judged(step_context: StepContext) -> list[Statement]:
+    action: Assert = step_context.action
+    return [_statement(step_context, each) for each in action.that]
 
 
-def _statement(asked: Asked, expression: Expression) -> Statement:
+def _statement(step_context: StepContext, expression: Expression) -> Statement:
     text = expression.text.strip()
     try:
-        value = asked.evaluate(expression)
+        value = step_context.evaluate(expression)
     except ExpressionError as error:
         return Statement(text, "senseless", f"{text}: {error.message}")
     if isinstance(value, Unknown):
@@ -90,12 +92,12 @@ def _statement(asked: Asked, expression: Expression) -> Statement:
         return Statement(text, "unknown", f"{text}: unknown" + (f"; it needs {needs}" if needs else ""), value.needs)
     if not isinstance(value, bool):
         return Statement(text, "senseless", f"{text}: it is {text_of(value)!r}, neither true nor false")
-    sides = _sides(asked, expression.root)
+    sides = _sides(step_context, expression.root)
     told = f"{text} ({sides})" if sides else text
     return Statement(text, "holds" if value else "fails", told if value else f"false: {told}")
 
 
-def _sides(asked: Asked, root: Node) -> str:
+def _sides(step_context: StepContext, root: Node) -> str:
     """Return the values of the operands of a comparison or call, without those that are literals."""
     match root:
         case Binary():
@@ -103,19 +105,21 @@ def _sides(asked: Asked, root: Node) -> str:
         case Call():
             nodes = root.arguments
         case Unary():
-            return _sides(asked, root.of)
+            return _sides(step_context, root.of)
         case _:
             nodes = ()
     shown = [
-        _side(asked, node) for node in nodes if isinstance(node, Attribute | Name | Index | Call | ListOf | Binary)
+        _side(step_context, node)
+        for node in nodes
+        if isinstance(node, Attribute | Name | Index | Call | ListOf | Binary)
     ]
     return ", ".join(each for each in shown if each)
 
 
-def _side(asked: Asked, node: Node) -> str:
+def _side(step_context: StepContext, node: Node) -> str:
     text = printed(node)
     try:
-        value: Maybe = asked.evaluate(Expression(text, node))
+        value: Maybe = step_context.evaluate(Expression(text, node))
     except ExpressionError:
         return ""  # the statement did not depend on it
     known = "unknown" if isinstance(value, Unknown) else "null" if value is None else text_of(value)

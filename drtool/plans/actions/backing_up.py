@@ -6,7 +6,7 @@ from typing import Any
 
 from drtool.config import SourceConfig, load_config, nearest
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
 from drtool.plans.language.actions import Backup
 from drtool.plans.language.results import RESULTS
@@ -20,21 +20,21 @@ _DEGRADED, _INCOMPLETE = 5, 3
 class BackupAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Backup = asked.action
-        later = deferred(asked)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Backup = step_context.action
+        later = deferred(step_context)
         if later is not None:
             return later
-        if around.config_path is None:
+        if run_context.config_path is None:
             return cannot("there is no configuration, so no source is defined")
-        sources = load_config(around.config_path).sources
+        sources = load_config(run_context.config_path).sources
         if action.source not in sources:
-            return cannot(f"{around.config_path} has no source {action.source!r}{nearest(action.source, sources)}")
+            return cannot(f"{run_context.config_path} has no source {action.source!r}{nearest(action.source, sources)}")
         source = sources[action.source]
-        problem = _unreadable(source.named_paths, around.config_path.parent) or _uncapturable(source, around)
+        problem = _unreadable(source.named_paths, run_context.config_path.parent) or _uncapturable(source, run_context)
         if problem:
             return cannot(f"source {action.source}: {problem}")
-        with around.repository() as repository:
+        with run_context.repository() as repository:
             wanted, least = repository.view.state.policy.copies, repository.view.state.policy.minimum
             tentative = repository.view.tentative
             sites = {
@@ -45,24 +45,26 @@ class BackupAction:
         if len(sites) < max(1, least):
             return cannot(f"only {len(sites)} storing sites are reachable, but {max(1, least)} are needed")
         short = f"; {len(sites)} of {wanted} sites are reachable" if len(sites) < wanted else ""
-        return Foresight(verdict="would change", detail=f"the repository: a snapshot of {action.source}{short}")
+        return Preview(verdict="would change", detail=f"the repository: a snapshot of {action.source}{short}")
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Backup = asked.action
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Backup = step_context.action
         words = ["backup", "--source", action.source, *(word for tag in action.tags for word in ("--tag", tag))]
-        result, document = around.drtool(words, work)
-        return ended(result, document, around, _judged, (0, _INCOMPLETE, _DEGRADED))
+        result, document = run_context.drtool(words, work)
+        return ended(result, document, run_context, _judged, (0, _INCOMPLETE, _DEGRADED))
 
 
-def _uncapturable(config: SourceConfig, around: Around) -> str:
+def _uncapturable(config: SourceConfig, run_context: RunContext) -> str:
     """Return why a source other than files cannot be captured now, or an empty string."""
-    assert around.config_path is not None
+    assert run_context.config_path is not None
     try:
-        source = captured_source(config, around.config_path.parent)
+        source = captured_source(config, run_context.config_path.parent)
         if source is not None:
-            source.foresee(Capturing(state_dir=around.state_dir, environ=around.environ, warn=_drop, problem=_drop))
+            source.foresee(
+                Capturing(state_dir=run_context.state_dir, environ=run_context.environ, warn=_drop, problem=_drop)
+            )
     except DrtoolError as error:
-        return around.redact(error.message)
+        return run_context.redact(error.message)
     return ""
 
 

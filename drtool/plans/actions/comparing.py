@@ -18,7 +18,7 @@ from drtool.operations.holding import holder_of
 from drtool.operations.selection import select, source_words
 from drtool.operations.snapshot_names import parse_latest, split_name
 from drtool.plans.actions import comparing_databases, comparing_systems
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.trees_compared import Aspect, Comparison, Found
 from drtool.plans.bounded import TimeUp, WasCancelled
 from drtool.plans.language.actions import Compare
@@ -55,38 +55,40 @@ def side(text: str) -> Side:
 class CompareAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Compare = asked.action
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Compare = step_context.action
         sides = side(action.left), side(action.right)
-        problem = unprovable(action, sides, known=not asked.missing)
+        problem = unprovable(action, sides, known=not step_context.missing)
         if problem:
-            return Foresight(verdict="cannot run", detail=around.redact(problem), provable=False)
-        if asked.missing:
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
+            return Preview(verdict="cannot run", detail=run_context.redact(problem), provable=False)
+        if step_context.missing:
+            return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}")
         problem = _absent(sides)
-        if problem and asked.step.needs:
-            return Foresight(verdict="deferred", detail=f"needs {_needs(asked)}; now {problem}")
+        if problem and step_context.step.needs:
+            return Preview(verdict="deferred", detail=f"needs {_needs(step_context)}; now {problem}")
         if problem:
-            return Foresight(verdict="cannot run", detail=problem)
-        pins = {name: row for name, one in zip("lr", sides, strict=True) if (row := _pinned(one, around))}
-        return Foresight(verdict="ok", detail=f"compares {', '.join(action.what)} of both sides", pins=pins)
+            return Preview(verdict="cannot run", detail=problem)
+        pins = {name: row for name, one in zip("lr", sides, strict=True) if (row := _pinned(one, run_context))}
+        return Preview(verdict="ok", detail=f"compares {', '.join(action.what)} of both sides", pins=pins)
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Compare = asked.action
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Compare = step_context.action
         sides = side(action.left), side(action.right)
         problem = unprovable(action, sides)
         if problem:
-            return Outcome(status="unproven", detail=around.redact(problem))
+            return Outcome(status="unproven", detail=run_context.redact(problem))
         try:
             texts = {one.kind: one.text for one in sides}
             if comparing_systems.wanted(action):
                 other = next(one for one in sides if one.kind != "recorded")
                 return comparing_systems.compared(
-                    action, other.kind, other.text, texts["recorded"], asked, around, work
+                    action, other.kind, other.text, texts["recorded"], step_context, run_context, work
                 )
             if "dsn" in texts:
-                return comparing_databases.compared(action, texts["dsn"], texts["recorded"], asked, around, work)
-            left, right = _roots(sides, asked, around, work)
+                return comparing_databases.compared(
+                    action, texts["dsn"], texts["recorded"], step_context, run_context, work
+                )
+            left, right = _roots(sides, step_context, run_context, work)
             return _compared(action, left, right, work)
         except TimeUp:
             return Outcome(status="failed", cause="timeout", detail="the time ran out during the comparison")
@@ -110,8 +112,8 @@ def unprovable(action: Compare, sides: Sequence[Side], *, known: bool = True) ->
     return ""
 
 
-def _needs(asked: Asked) -> str:
-    return ", ".join(need.step for need in asked.step.needs)
+def _needs(step_context: StepContext) -> str:
+    return ", ".join(need.step for need in step_context.step.needs)
 
 
 def _absent(sides: Sequence[Side]) -> str:
@@ -121,11 +123,11 @@ def _absent(sides: Sequence[Side]) -> str:
     return ""
 
 
-def _pinned(one: Side, around: Around) -> str:
+def _pinned(one: Side, run_context: RunContext) -> str:
     """Return the full id of a snapshot side. Raises NoSuchSnapshot if there is none, or `latest` is ambiguous."""
     if one.kind != "snapshot":
         return ""
-    with around.repository() as repository:
+    with run_context.repository() as repository:
         by_path = one.path is not None and parse_latest(one.text) is not None
         holds = holder_of(repository.trees, os.fsencode(one.path or "")) if by_path else None
         selected = select(list(repository.view.state.snapshots), one.text, now_ns=time.time_ns(), holds=holds)
@@ -135,13 +137,15 @@ def _pinned(one: Side, around: Around) -> str:
     return selected.snapshot.id.hex()
 
 
-def _roots(sides: Sequence[Side], asked: Asked, around: Around, work: Work) -> tuple[Path, Path]:
+def _roots(sides: Sequence[Side], step_context: StepContext, run_context: RunContext, work: Work) -> tuple[Path, Path]:
     """Return the paths of both sides on disk.
 
     A live path is also looked up below the other side's root, because a restore that recreates absolute paths puts it there.
     """
     places = [
-        _restored(one, asked.pins.get(name, one.text), around, work) if one.kind == "snapshot" else Path(one.text)
+        _restored(one, step_context.pins.get(name, one.text), run_context, work)
+        if one.kind == "snapshot"
+        else Path(one.text)
         for name, one in zip("lr", sides, strict=True)
     ]
     for number, one in enumerate(sides):
@@ -157,13 +161,13 @@ def _roots(sides: Sequence[Side], asked: Asked, around: Around, work: Work) -> t
     return places[0], places[1]
 
 
-def _restored(one: Side, wanted: str, around: Around, work: Work) -> Path:
+def _restored(one: Side, wanted: str, run_context: RunContext, work: Work) -> Path:
     """Restore a snapshot side into scratch. Raises DrtoolError."""
-    row = _row(wanted, around, work)
+    row = _row(wanted, run_context, work)
     scratch = work.scratch(row["bytes"] * 11 // 10, row["files"] * 2 + 1000)
     to = scratch / "side"
     name = row["id"] + (f":{one.path}" if one.path is not None else "")
-    result, document = around.drtool(["restore", "--to", str(to), "--", name], work)
+    result, document = run_context.drtool(["restore", "--to", str(to), "--", name], work)
     _check_end(result.ended_by)
     if result.exit_code or document.get("errors"):
         last = result.stderr.strip().splitlines()[-1:] or ["no further message"]
@@ -171,8 +175,8 @@ def _restored(one: Side, wanted: str, around: Around, work: Work) -> Path:
     return to
 
 
-def _row(wanted: str, around: Around, work: Work) -> dict[str, Any]:
-    result, document = around.drtool(["snapshots"], work)
+def _row(wanted: str, run_context: RunContext, work: Work) -> dict[str, Any]:
+    result, document = run_context.drtool(["snapshots"], work)
     _check_end(result.ended_by)
     rows = [row for row in document.get("snapshots", ()) if row["id"].startswith(wanted.lower())]
     if len(rows) != 1:

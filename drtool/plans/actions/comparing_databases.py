@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Around, Asked, Outcome, Work
+from drtool.plans.actions.port import Outcome, RunContext, StepContext, Work
 from drtool.plans.actions.restoring_databases import ROWS, WHAT, access, watch_of
 from drtool.plans.language.actions import Compare
 from drtool.sources.databases import Difference, engine_of, unproven
@@ -27,10 +27,14 @@ def unfit(action: Compare, kinds: Sequence[str], *, known: bool) -> str:
     return f"{', '.join(others)}: for a database, compare {' and '.join(WHAT)}" if others else ""
 
 
-def compared(action: Compare, dsn: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
+def compared(
+    action: Compare, dsn: str, source: str, step_context: StepContext, run_context: RunContext, work: Work
+) -> Outcome:
     """Compare a database with its record. Raises TimeUp, WasCancelled or DrtoolError."""
-    snapshot = restored_into("dsn", dsn, asked, around) or str(recorded_rows(source, around, work)[-1]["id"])
-    files = recorded_files(snapshot, around, work)
+    snapshot = restored_into("dsn", dsn, step_context, run_context) or str(
+        recorded_rows(source, run_context, work)[-1]["id"]
+    )
+    files = recorded_files(snapshot, run_context, work)
     found = sorted(files.glob(f"*/{NAME}"))
     if not found:
         return Outcome(status="unproven", detail=f"snapshot {snapshot[:8]} of {source} records no database")
@@ -39,7 +43,7 @@ def compared(action: Compare, dsn: str, source: str, asked: Asked, around: Aroun
     lacking = unproven(chosen, action.what)
     if lacking:
         return Outcome(status="unproven", detail=lacking)
-    target = engine_of(inventory.drtool).connect(dsn, around.environ, watch_of(work), access(source, around))
+    target = engine_of(inventory.drtool).connect(dsn, run_context.environ, watch_of(work), access(source, run_context))
     return _judged(action, snapshot, chosen, target.differences(chosen, files, action.what))
 
 
@@ -60,29 +64,29 @@ def _judged(action: Compare, snapshot: str, chosen: list[Database], found: list[
     return Outcome(status="passed", detail=told, outputs=outputs, evidence=evidence)
 
 
-def restored_into(output: str, place: str, asked: Asked, around: Around) -> str:
+def restored_into(output: str, place: str, step_context: StepContext, run_context: RunContext) -> str:
     """Return the snapshot that a needed step restored to `place`, by its output `output`, or an empty string."""
-    for need in asked.step.needs:
-        outputs = around.outputs(need.step)
+    for need in step_context.step.needs:
+        outputs = run_context.outputs(need.step)
         if outputs.get(output) == place:
             return str(outputs.get("snapshot_id") or "")
     return ""
 
 
-def recorded_rows(source: str, around: Around, work: Work) -> list[dict[str, Any]]:
+def recorded_rows(source: str, run_context: RunContext, work: Work) -> list[dict[str, Any]]:
     """Return the snapshots of a source, the newest last. Raises DrtoolError if there are none."""
-    result, document = around.drtool(["snapshots", "--source", source], work)
+    result, document = run_context.drtool(["snapshots", "--source", source], work)
     rows = list(document.get("snapshots", ()))
     if result.exit_code or not rows:
         raise DrtoolError(f"source {source} has no snapshot, so nothing was recorded")
     return rows
 
 
-def recorded_files(snapshot: str, around: Around, work: Work) -> Path:
+def recorded_files(snapshot: str, run_context: RunContext, work: Work) -> Path:
     """Restore the inventory of a snapshot, and the schemas of databases, without its dumps."""
     to = work.scratch(_ROOM_BYTES, _ROOM_FILES) / f"recorded-{snapshot[:8]}"
     words = ["restore", "--to", str(to), "--include", NAME, "--include", "schema.sql", "--", snapshot]
-    result, document = around.drtool(words, work)
+    result, document = run_context.drtool(words, work)
     if result.exit_code or document.get("errors"):
         last = result.stderr.strip().splitlines()[-1:] or ["no further message"]
         raise DrtoolError(f"the record of snapshot {snapshot[:8]} could not be read: {last[0]}")

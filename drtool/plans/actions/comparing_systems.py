@@ -12,7 +12,7 @@ from typing import Any
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions.comparing_databases import recorded_files, recorded_rows, restored_into
-from drtool.plans.actions.port import Around, Asked, Outcome, Work
+from drtool.plans.actions.port import Outcome, RunContext, StepContext, Work
 from drtool.plans.actions.restoring_databases import ROWS
 from drtool.plans.language.actions import Compare
 from drtool.sources.system import INVENTORY, counted, lacking, present_system, read_system, restored_system
@@ -33,14 +33,16 @@ def unfit(action: Compare, kinds: Sequence[str]) -> str:
     return f"{', '.join(others)}: for a system, compare {' and '.join(WHAT)}" if others else ""
 
 
-def compared(action: Compare, kind: str, place: str, source: str, asked: Asked, around: Around, work: Work) -> Outcome:
+def compared(
+    action: Compare, kind: str, place: str, source: str, step_context: StepContext, run_context: RunContext, work: Work
+) -> Outcome:
     """Compare a system with its record. Raises TimeUp, WasCancelled or DrtoolError."""
-    snapshot = restored_into("path", place, asked, around) or _newest(kind, source, around, work)
-    record = recorded_files(snapshot, around, work) / INVENTORY.decode().lstrip("/")
+    snapshot = restored_into("path", place, step_context, run_context) or _newest(kind, source, run_context, work)
+    record = recorded_files(snapshot, run_context, work) / INVENTORY.decode().lstrip("/")
     if not record.is_file():
         return Outcome(status="unproven", detail=f"snapshot {snapshot[:8]} of {source} records no system")
     recorded = read_system(record.read_bytes())
-    found = present_system(around.environ) if kind == "live" else restored_system(Path(place), around.environ)
+    found = present_system(run_context.environ) if kind == "live" else restored_system(Path(place), run_context.environ)
     unknown = lacking(recorded, found, action.what)
     known = counted(recorded, found, action.what)
     blank = next((what for what in action.what if what in unknown), None)
@@ -67,10 +69,10 @@ def compared(action: Compare, kind: str, place: str, source: str, asked: Asked, 
     )
 
 
-def _newest(kind: str, source: str, around: Around, work: Work) -> str:
+def _newest(kind: str, source: str, run_context: RunContext, work: Work) -> str:
     """Return the newest snapshot, for `live:/` one of this host if there is one. Raises DrtoolError if ambiguous."""
-    rows = recorded_rows(source, around, work)
-    mine = [row for row in rows if kind == "live" and row["host"] == around.host]
+    rows = recorded_rows(source, run_context, work)
+    mine = [row for row in rows if kind == "live" and row["host"] == run_context.host]
     hosts = sorted({str(row["host"]) for row in mine or rows})
     if len(hosts) > 1:
         raise DrtoolError(

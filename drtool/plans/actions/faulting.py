@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from drtool.model import ObjectInfo, SiteName, TargetName
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import cannot, deferred
 from drtool.plans.faults.gathering import Standing
 from drtool.plans.faults.guards import FaultRequest, Guards, judge, refusals
@@ -31,49 +31,49 @@ OUTPUTS = RESULTS["fault"]
 class FaultAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Fault = asked.action
-        later = deferred(asked)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Fault = step_context.action
+        later = deferred(step_context)
         if later is not None:
             return later
-        with around.repository() as repository:
+        with run_context.repository() as repository:
             try:
-                victims = _victims(action, repository, around)
+                victims = _victims(action, repository, run_context)
             except ValueError as error:
                 return cannot(str(error))
-            refused = _refusals(action, repository, around, victims)
+            refused = _refusals(action, repository, run_context, victims)
         if refused:
             return cannot("; ".join(refused))
         told = ", ".join(f"{target} ({len(names)} objects)" if names else target for target, names in victims.items())
         detail = (
             f"{told}: {action.type} for {duration_text(action.duration_s or 0)} at most, undone by removing its overlay"
         )
-        return Foresight(verdict="would change", detail=detail, pins={"victims": victims})
+        return Preview(verdict="would change", detail=detail, pins={"victims": victims})
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Fault = asked.action
-        with around.repository() as repository:
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Fault = step_context.action
+        with run_context.repository() as repository:
             try:
-                victims = asked.pins.get("victims") or _victims(action, repository, around)
+                victims = step_context.pins.get("victims") or _victims(action, repository, run_context)
             except ValueError as error:
                 return Outcome(status="failed", cause="refused", detail=str(error))
-            refused = _refusals(action, repository, around, victims)
+            refused = _refusals(action, repository, run_context, victims)
             specs = {name: repository.targets.specs[TargetName(name)] for name in victims}
         if refused:
             return Outcome(status="failed", cause="refused", detail="; ".join(refused))
         injection = Injection(
-            run=around.run,
-            step=asked.key,
+            run=run_context.run,
+            step=step_context.key,
             kind=action.type,
             sufferers=tuple(Sufferer(spec=specs[name], objects=tuple(names)) for name, names in victims.items()),
             duration_s=action.duration_s or 0.0,
-            seed=action.seed or around.run,
+            seed=action.seed or run_context.run,
             latency_s=action.amount.latency_s or 0.0,
             bytes_per_second=action.amount.rate_bytes_s,
             flip_bytes=action.amount.bytes,
-            kill_switch=around.plan.guards.kill_switch or "",
+            kill_switch=run_context.plan.guards.kill_switch or "",
         )
-        with inject(Overlays(around.state_dir), injection) as fault:
+        with inject(Overlays(run_context.state_dir), injection) as fault:
             ends = moment_text(time.time_ns() + round(fault.latest_end_s * 1e9))
             outputs = {"objects": list(fault.objects), "targets": list(fault.targets), "ends": ends}
             work.injected(outputs)
@@ -81,7 +81,7 @@ class FaultAction:
         return _proof(fault, outputs, cancelled=work.cancelled.is_set())
 
 
-def _victims(action: Fault, repository: Repository, around: Around) -> dict[str, list[str]]:
+def _victims(action: Fault, repository: Repository, run_context: RunContext) -> dict[str, list[str]]:
     """Return the targets, each with its objects to corrupt. Raises ValueError."""
     wanted = action.target
     storing = repository.targets.storing()
@@ -105,7 +105,7 @@ def _victims(action: Fault, repository: Repository, around: Around) -> dict[str,
         for name in names
         for info, size in standing.inventory.objects.get(name, {}).items()
     ]
-    return _drawn(wanted.object or "random:1", rows, action.seed or around.run, [str(name) for name in names])
+    return _drawn(wanted.object or "random:1", rows, action.seed or run_context.run, [str(name) for name in names])
 
 
 def _drawn(selector: str, rows: list[ObjectInfo], seed: str, names: list[str]) -> dict[str, list[str]]:
@@ -123,27 +123,29 @@ def _drawn(selector: str, rows: list[ObjectInfo], seed: str, names: list[str]) -
     return {name: objects for name, objects in found.items() if objects}
 
 
-def _refusals(action: Fault, repository: Repository, around: Around, victims: dict[str, list[str]]) -> tuple[str, ...]:
+def _refusals(
+    action: Fault, repository: Repository, run_context: RunContext, victims: dict[str, list[str]]
+) -> tuple[str, ...]:
     standing = Standing(repository)
     request = FaultRequest(
-        run=around.run,
+        run=run_context.run,
         kind=action.type,
         victims=tuple(standing.victim(TargetName(name), names) for name, names in victims.items()),
         duration_s=action.duration_s or 0.0,
     )
-    return refusals(judge(request, standing.facts(datetime.now(UTC), _switch(around)), guards_of(around)))
+    return refusals(judge(request, standing.facts(datetime.now(UTC), _switch(run_context)), guards_of(run_context)))
 
 
-def _switch(around: Around) -> str:
+def _switch(run_context: RunContext) -> str:
     """Return the kill switch that is on, or an empty string."""
-    own = around.plan.guards.kill_switch or ""
-    paths = (os.fspath(OverlayFiles(around.state_dir).stop_path), own)
+    own = run_context.plan.guards.kill_switch or ""
+    paths = (os.fspath(OverlayFiles(run_context.state_dir).stop_path), own)
     return next((path for path in paths if path and os.path.lexists(path)), "")
 
 
-def guards_of(around: Around) -> Guards:
+def guards_of(run_context: RunContext) -> Guards:
     """Return the plan's guards in the form that judges faults."""
-    guards = around.plan.guards
+    guards = run_context.plan.guards
     only = None if guards.only_sites is None else frozenset(map(SiteName, guards.only_sites))
     return Guards(
         only_sites=only,

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drtool.plans.actions.port import Around, Asked, ChildResult, Foresight, Outcome, Result, Work
+from drtool.plans.actions.port import ChildResult, Outcome, Preview, Result, RunContext, StepContext, Work
 from drtool.plans.language.actions import NestedPlan
 from drtool.plans.language.results import RESULTS
 from drtool.plans.running.kept_plan import FOLDER
 
 OUTPUTS = RESULTS["plan"]
-FORESEE_S = 600.0
+PREVIEW_S = 600.0
 _UNPROVEN_EXIT, _BUSY_EXIT = 9, 75
 _INTERRUPTED = (129, 130, 143)
 
@@ -25,23 +25,23 @@ _INTERRUPTED = (129, 130, 143)
 class PlanAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: NestedPlan = asked.action
-        if asked.missing:
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
-        path = _directory(asked, around) / action.file
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: NestedPlan = step_context.action
+        if step_context.missing:
+            return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}")
+        path = _directory(step_context, run_context) / action.file
         if not path.is_file():
-            return Foresight(verdict="cannot run", detail=f"there is no plan {path}")
-        result, document = around.drtool(_words(path, action, around, "--dry-run"), _watching(asked))
+            return Preview(verdict="cannot run", detail=f"there is no plan {path}")
+        result, document = run_context.drtool(_words(path, action, run_context, "--dry-run"), _watching(step_context))
         if result.ended_by != "itself":
-            return Foresight(verdict="cannot run", detail="its dry run did not end in time")
+            return Preview(verdict="cannot run", detail="its dry run did not end in time")
         steps = list(document.get("steps", ()))
         bad = [f"{row['id']}: {row['status']}" for row in steps if str(row["status"]).startswith("cannot run")]
         if result.exit_code or not document:
             detail = "; ".join(bad) or _last(result)
-            return Foresight(verdict="cannot run", detail=around.redact(f"{action.file}: {detail}"))
+            return Preview(verdict="cannot run", detail=run_context.redact(f"{action.file}: {detail}"))
         changes = any(str(row["status"]).startswith("would change") for row in steps)
-        return Foresight(
+        return Preview(
             verdict="would change" if changes else "ok",
             detail=f"what its {len(steps)} steps change" if changes else f"{len(steps)} steps of {action.file}",
             provable=not document.get("unproven"),
@@ -49,32 +49,36 @@ class PlanAction:
             evidence={"steps": [f"{row['id']}: {row['status']}" for row in steps][:200]},
         )
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: NestedPlan = asked.action
-        kept = around.folder / FOLDER / os.path.normpath(action.file)
-        path = kept if kept.is_file() else Path(asked.pins.get("file", _directory(asked, around) / action.file))
-        result, document = around.drtool(_words(path, action, around), work)
-        return _outcome(action, result, document, around)
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: NestedPlan = step_context.action
+        kept = run_context.folder / FOLDER / os.path.normpath(action.file)
+        path = (
+            kept
+            if kept.is_file()
+            else Path(step_context.pins.get("file", _directory(step_context, run_context) / action.file))
+        )
+        result, document = run_context.drtool(_words(path, action, run_context), work)
+        return _outcome(action, result, document, run_context)
 
 
-def _words(path: Path, action: NestedPlan, around: Around, *more: str) -> list[str]:
+def _words(path: Path, action: NestedPlan, run_context: RunContext, *more: str) -> list[str]:
     variables = [word for name, value in action.vars.items() for word in ("--var", f"{name}={value}")]
-    incident = ["--incident-at", str(around.incident)] if around.incident is not None else []
-    live = ["--live"] if around.live else []
+    incident = ["--incident-at", str(run_context.incident)] if run_context.incident is not None else []
+    live = ["--live"] if run_context.live else []
     return ["plan", "run", *variables, *incident, *live, *more, "--", str(path)]
 
 
-def _directory(asked: Asked, around: Around) -> Path:
+def _directory(step_context: StepContext, run_context: RunContext) -> Path:
     """Return the directory of the plan's main file. The step may be in an included file."""
-    place = Path(asked.step.place.file)
-    for row in around.plan.files:
+    place = Path(step_context.step.place.file)
+    for row in run_context.plan.files:
         parts = Path(row.file).parts
         if place.parts[-len(parts) :] == parts:
             return Path(*place.parts[: -len(parts)]) if len(place.parts) > len(parts) else Path()
     return place.parent
 
 
-def _watching(asked: Asked) -> Work:
+def _watching(step_context: StepContext) -> Work:
     """Return a `Work` for a dry run: only a deadline, without scratch."""
 
     def none(*_: object) -> Any:  # noqa: ANN401 - never called when starting a program
@@ -82,7 +86,7 @@ def _watching(asked: Asked) -> Work:
 
     return Work(
         attempt=1,
-        ends_at=time.monotonic() + min(asked.step.timeout_s, FORESEE_S),
+        ends_at=time.monotonic() + min(step_context.step.timeout_s, PREVIEW_S),
         cancelled=threading.Event(),
         released=threading.Event(),
         injected=none,
@@ -92,7 +96,7 @@ def _watching(asked: Asked) -> Work:
     )
 
 
-def _outcome(action: NestedPlan, result: ChildResult, document: dict[str, Any], around: Around) -> Outcome:
+def _outcome(action: NestedPlan, result: ChildResult, document: dict[str, Any], run_context: RunContext) -> Outcome:
     verdict, run = document.get("verdict"), document.get("run_id")
     left = tuple(str(each) for each in document.get("leftovers", ()))
     evidence = {
@@ -102,7 +106,7 @@ def _outcome(action: NestedPlan, result: ChildResult, document: dict[str, Any], 
         "steps": [f"{row['id']}: {row['status']}" for row in document.get("steps", ())][:200],
     }
     told = document.get("reason") or ("" if verdict == "passed" else _last(result))
-    detail = around.redact(f"{action.file}: {verdict or 'no verdict'}" + (f", {told}" if told else ""))
+    detail = run_context.redact(f"{action.file}: {verdict or 'no verdict'}" + (f", {told}" if told else ""))
     outputs = {"run_id": run, "verdict": verdict} if document else {}
     if result.ended_by != "itself":
         cause: Any = result.ended_by

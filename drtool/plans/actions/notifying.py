@@ -1,7 +1,7 @@
 """`notify`: sends one message through one channel."""
 
 from drtool.config.document import Placeholder
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.language.actions import Notify
 from drtool.plans.language.results import RESULTS
 
@@ -11,19 +11,19 @@ OUTPUTS = RESULTS["notify"]
 class NotifyAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Notify = asked.action
-        problem = "" if isinstance(action.channel, Placeholder) else around.can_tell(action.channel)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Notify = step_context.action
+        problem = "" if isinstance(action.channel, Placeholder) else run_context.can_tell(action.channel)
         if problem:
-            return Foresight(verdict="cannot run", detail=around.redact(problem))
-        if asked.missing:
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
-        return Foresight(verdict="ok", detail=around.redact(f"notifies {action.channel}: {action.message}"))
+            return Preview(verdict="cannot run", detail=run_context.redact(problem))
+        if step_context.missing:
+            return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}")
+        return Preview(verdict="ok", detail=run_context.redact(f"notifies {action.channel}: {action.message}"))
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Notify = asked.action
-        message = around.redact(action.message)
-        problem = around.redact(around.tell(action.channel, "step", message))
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Notify = step_context.action
+        message = run_context.redact(action.message)
+        problem = run_context.redact(run_context.tell(action.channel, "step", message))
         evidence = {"channel": action.channel, "message": message}
         if problem:
             detail = f"channel {action.channel} could not be notified: {problem}"

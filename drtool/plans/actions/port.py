@@ -1,14 +1,14 @@
 """The port of actions: the seam between running a plan and performing its steps.
 
     class Wait:                                          # drtool/plans/actions/waiting.py
-        def foresee(self, asked: Asked, around: Around) -> Foresight: ...
-        def act(self, asked: Asked, around: Around, work: Work) -> Outcome: ...
+        def preview(self, step_context: StepContext, run_context: RunContext) -> Preview: ...
+        def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome: ...
 
 Invariants
-    `foresee` changes nothing, anywhere: it is the dry run, and precedes every real run. Its pins are passed to `act`.
+    `preview` changes nothing, anywhere: it is the dry run, and precedes every real run. Its pins are passed to `act`.
     `act` runs in a thread of its own. It never forks with Python code: the commands of drtool run as programs
-    (`Around.drtool`), in process groups that are killed when the time is up. It checks `work.cancelled` every second.
-    No secret leaves through an outcome: `around.redact` is applied to all of it once more.
+    (`RunContext.drtool`), in process groups that are killed when the time is up. It checks `work.cancelled` every second.
+    No secret leaves through an outcome: `run_context.redact` is applied to all of it once more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from drtool.plans.language.syntax import Expression
     from drtool.repository import Repository
 
-Foreseen: TypeAlias = Literal["ok", "would change", "cannot run", "deferred"]
+PreviewVerdict: TypeAlias = Literal["ok", "would change", "cannot run", "deferred"]
 Result: TypeAlias = Literal["passed", "failed", "unproven", "aborted"]
 Cause: TypeAlias = Literal["", "timeout", "error", "refused", "cancelled"]
 
 
-class Foresight(Struct, frozen=True, kw_only=True):
+class Preview(Struct, frozen=True, kw_only=True):
     """The preview of a step's effect, obtained without performing it."""
 
-    verdict: Foreseen
+    verdict: PreviewVerdict
     detail: str = ""
     """`cannot run`: the reason; `would change`: the changes; `deferred`: the needed step; `ok`: what was checked."""
     provable: bool = True
@@ -90,7 +90,7 @@ def nothing_is_known(_: "Expression") -> Maybe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class StepContext:
     """A step with its `with` filled in.
 
     During the dry run, a value that is not known yet is a placeholder, and `missing` holds the steps that will supply it.
@@ -107,7 +107,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Around:
+class RunContext:
     """The environment of one run, shared by all its steps."""
 
     run: str
@@ -126,7 +126,7 @@ class Around:
     """The environment of child programs, without the repository's password."""
     redact: Callable[[str], str]
     repository: Callable[[], "AbstractContextManager[Repository]"]
-    """Open it read-only: every store raises on a write. Only for `foresee`. Raises DrtoolError."""
+    """Open it read-only: every store raises on a write. Only for `preview`. Raises DrtoolError."""
     drtool: "Drtool"
     program: "Program"
     ask: "Ask"
@@ -196,6 +196,6 @@ class Ask(Protocol):
 class Action(Protocol):
     """The interface of an action. Each module of this package implements it for one `uses`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight: ...
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview: ...
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome: ...
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome: ...

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Around, Asked, ChildResult, Foresight, Outcome, Work
+from drtool.plans.actions.port import ChildResult, Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.language.actions import Run, RunExpect
 from drtool.plans.language.results import RESULTS
 
@@ -29,40 +29,44 @@ _SHELL = "/bin/sh"
 class RunAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Run = asked.action
-        if asked.missing:
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}", provable=False)
-        problem = _problem(action, around)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Run = step_context.action
+        if step_context.missing:
+            return Preview(
+                verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}", provable=False
+            )
+        problem = _problem(action, run_context)
         if problem:
-            return Foresight(verdict="cannot run", detail=around.redact(problem))
-        told = around.redact(_told(action))
+            return Preview(verdict="cannot run", detail=run_context.redact(problem))
+        told = run_context.redact(_told(action))
         if not action.check:
             changes = action.changes != "nothing"
-            return Foresight(
+            return Preview(
                 verdict="would change" if changes else "ok",
                 detail=f"{action.changes} by {told}; it has no `check`, so its effect cannot be known"
                 if changes
                 else f"{told}; it has no `check`, so whether it would work cannot be known",
                 provable=False,
             )
-        checked = _start(action, action.check, around, time.monotonic() + min(_CHECK_S, asked.step.timeout_s))
+        checked = _start(
+            action, action.check, run_context, time.monotonic() + min(_CHECK_S, step_context.step.timeout_s)
+        )
         if checked.ended_by != "itself" or checked.exit_code:
             detail = f"its check {action.check[0]} {_end(checked)}{_last(checked)}"
-            return Foresight(verdict="cannot run", detail=around.redact(detail))
-        return Foresight(verdict="ok" if action.changes == "nothing" else "would change", detail=told)
+            return Preview(verdict="cannot run", detail=run_context.redact(detail))
+        return Preview(verdict="ok" if action.changes == "nothing" else "would change", detail=told)
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Run = asked.action
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Run = step_context.action
         argv = [_SHELL, "-c", action.argv[0]] if action.shell else action.argv
-        result = _start(action, argv, around, work.ends_at, work)
-        return _outcome(action, result, around)
+        result = _start(action, argv, run_context, work.ends_at, work)
+        return _outcome(action, result, run_context)
 
 
-def _problem(action: Run, around: Around) -> str:
+def _problem(action: Run, run_context: RunContext) -> str:
     """Return why it could not even be started, or an empty string."""
     for program in [_SHELL if action.shell else action.argv[0], *action.check[:1]]:
-        if missing := cannot_start(program, around, action):
+        if missing := cannot_start(program, run_context, action):
             return missing
     if action.user is not None and (problem := _user_problem(action.user)):
         return problem
@@ -71,9 +75,9 @@ def _problem(action: Run, around: Around) -> str:
     return ""
 
 
-def cannot_start(program: str, around: Around, action: Run | None = None) -> str:
+def cannot_start(program: str, run_context: RunContext, action: Run | None = None) -> str:
     """Return why a program could not be started, or an empty string. The PATH is the program's own."""
-    env = {**around.environ, **(action.env if action else {})}
+    env = {**run_context.environ, **(action.env if action else {})}
     name = program
     if "/" in program and action is not None and action.cwd is not None:
         name = os.path.join(action.cwd, program)
@@ -92,41 +96,46 @@ def _user_problem(user: str) -> str:
     return ""
 
 
-def _start(action: Run, argv: Sequence[str], around: Around, ends_at: float, work: Work | None = None) -> ChildResult:
-    return around.program(
+def _start(
+    action: Run, argv: Sequence[str], run_context: RunContext, ends_at: float, work: Work | None = None
+) -> ChildResult:
+    return run_context.program(
         argv,
         ends_at=ends_at,
         cancelled=work.cancelled if work else None,
-        env={**around.environ, **action.env},
+        env={**run_context.environ, **action.env},
         cwd=Path(action.cwd) if action.cwd is not None else None,
         stdin=action.stdin.encode() if action.stdin is not None else None,
         user=action.user,
     )
 
 
-def _outcome(action: Run, result: ChildResult, around: Around) -> Outcome:
-    stdout = around.redact(result.stdout.decode("utf-8", "backslashreplace"))
+def _outcome(action: Run, result: ChildResult, run_context: RunContext) -> Outcome:
+    stdout = run_context.redact(result.stdout.decode("utf-8", "backslashreplace"))
     evidence = {
-        "argv": [around.redact(word) for word in action.argv],
+        "argv": [run_context.redact(word) for word in action.argv],
         "exit_code": result.exit_code,
         "seconds": result.seconds,
         "stdout": stdout[-_EXCERPT:],
-        "stderr": around.redact(result.stderr)[-_EXCERPT:],
+        "stderr": run_context.redact(result.stderr)[-_EXCERPT:],
         "truncated": result.truncated,
     }
     outputs = {"exit_code": result.exit_code, "stdout": stdout[:STDOUT_CHARACTERS].rstrip("\n")}
     if result.ended_by == "cancelled":
         detail = f"{_told(action)} was ended with all its children: the run was cancelled"
-        return Outcome(status="aborted", cause="cancelled", detail=around.redact(detail), evidence=evidence)
+        return Outcome(status="aborted", cause="cancelled", detail=run_context.redact(detail), evidence=evidence)
     if result.ended_by == "timeout":
         detail = f"{_told(action)} did not end in time and was killed with all its children"
-        return Outcome(status="failed", cause="timeout", detail=around.redact(detail), evidence=evidence)
+        return Outcome(status="failed", cause="timeout", detail=run_context.redact(detail), evidence=evidence)
     problem = unlike(action.expect, result)
     if problem:
-        detail = around.redact(f"{_told(action)} {problem}{_last(result)}")
+        detail = run_context.redact(f"{_told(action)} {problem}{_last(result)}")
         return Outcome(status="failed", cause="error", detail=detail, outputs=outputs, evidence=evidence)
     return Outcome(
-        status="passed", detail=around.redact(f"{_told(action)} {_end(result)}"), outputs=outputs, evidence=evidence
+        status="passed",
+        detail=run_context.redact(f"{_told(action)} {_end(result)}"),
+        outputs=outputs,
+        evidence=evidence,
     )
 
 

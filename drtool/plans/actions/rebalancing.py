@@ -10,7 +10,7 @@ from typing import Any
 from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.operations.rebalance import RebalanceRequest, RebalanceResult, rebalance
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import cannot, deferred, ended, limits
 from drtool.plans.language.actions import Rebalance
 from drtool.plans.language.results import RESULTS
@@ -22,27 +22,27 @@ _GOOD = (0, 4, 5)
 class RebalanceAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Rebalance = asked.action
-        later = deferred(asked)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Rebalance = step_context.action
+        later = deferred(step_context)
         if later is not None:
             return later
         request = RebalanceRequest(dry_run=True, max_objects=action.max_objects, max_bytes=action.max_bytes)
         try:
-            with around.repository() as repository:
+            with run_context.repository() as repository:
                 found = rebalance(repository, request, ignore)
         except DrtoolError as error:
             return cannot(error.message)
-        return _foreseen(found)
+        return _previewed(found)
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Rebalance = asked.action
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Rebalance = step_context.action
         words = ["rebalance", *limits(action.max_objects, action.max_bytes)]
-        result, document = around.drtool(words, work)
-        return ended(result, document, around, _moved, _GOOD)
+        result, document = run_context.drtool(words, work)
+        return ended(result, document, run_context, _moved, _GOOD)
 
 
-def _foreseen(found: RebalanceResult) -> Foresight:
+def _previewed(found: RebalanceResult) -> Preview:
     if found.lost:
         return cannot(f"{len(found.lost)} objects have no good copy at any site, {found.lost[0]} first")
     evidence = {
@@ -54,9 +54,9 @@ def _foreseen(found: RebalanceResult) -> Foresight:
     }
     away = f"; {', '.join(row.target for row in found.away)} unreachable" if found.away else ""
     if not (found.moves.objects or found.removed.objects or found.rebuilt.objects):
-        return Foresight(verdict="ok", detail=f"every copy is in its place by the ring{away}", evidence=evidence)
+        return Preview(verdict="ok", detail=f"every copy is in its place by the ring{away}", evidence=evidence)
     detail = f"{found.moves.objects} copies made ({found.moves.bytes} bytes), {found.removed.objects} removed"
-    return Foresight(
+    return Preview(
         verdict="would change", detail=f"{detail} after the new copies are read back{away}", evidence=evidence
     )
 

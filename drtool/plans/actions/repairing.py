@@ -11,7 +11,7 @@ from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.model import SiteName
 from drtool.operations.repair import RepairRequest, RepairResult, repair
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended, limits
 from drtool.plans.language.actions import Repair
 from drtool.plans.language.results import RESULTS
@@ -23,13 +23,13 @@ _GOOD = (0, 4, 5)
 class RepairAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Repair = asked.action
-        later = deferred(asked)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Repair = step_context.action
+        later = deferred(step_context)
         if later is not None:
             return later
         if action.objects is not None and not action.objects:
-            return Foresight(verdict="ok", detail="there is nothing to repair")
+            return Preview(verdict="ok", detail="there is nothing to repair")
         request = RepairRequest(
             dry_run=True,
             objects=None if action.objects is None else frozenset(action.objects),
@@ -38,24 +38,24 @@ class RepairAction:
             max_bytes=action.max_bytes,
         )
         try:
-            with around.repository() as repository:
+            with run_context.repository() as repository:
                 found = repair(repository, request, ignore)
         except DrtoolError as error:
             return cannot(error.message)
-        return _foreseen(found)
+        return _previewed(found)
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Repair = asked.action
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Repair = step_context.action
         if action.objects is not None and not action.objects:
             nothing = {"copied": 0, "rebuilt": 0, "removed": 0, "unrepairable": []}
             return Outcome(status="passed", detail="there was nothing to repair", outputs=nothing)
         words = ["repair", *(word for name in action.objects or () for word in ("--object", name))]
         words += ["--site", action.site] if action.site is not None else []
-        result, document = around.drtool([*words, *limits(action.max_objects, action.max_bytes)], work)
-        return ended(result, document, around, _repaired, _GOOD)
+        result, document = run_context.drtool([*words, *limits(action.max_objects, action.max_bytes)], work)
+        return ended(result, document, run_context, _repaired, _GOOD)
 
 
-def _foreseen(found: RepairResult) -> Foresight:
+def _previewed(found: RepairResult) -> Preview:
     lost = [row.object for row in found.unrepairable if not row.perhaps]
     if lost:
         return cannot(f"{len(lost)} objects have no good copy at any site, {lost[0]} first")
@@ -65,10 +65,10 @@ def _foreseen(found: RepairResult) -> Foresight:
     told = ", ".join(f"{it.objects} {name}" for name, it in amounts.items() if it.objects)
     away = f"; {', '.join(row.target for row in found.away)} unreachable" if found.away else ""
     if not told:
-        return Foresight(verdict="ok", detail=f"every copy is where it should be{away}", evidence=evidence)
+        return Preview(verdict="ok", detail=f"every copy is where it should be{away}", evidence=evidence)
     size_bytes = found.copied.bytes + found.rebuilt.bytes
     detail = f"copies: {told}, {size_bytes} bytes to write; a good copy stays until the new one is read back"
-    return Foresight(verdict="would change", detail=detail + away, evidence=evidence)
+    return Preview(verdict="would change", detail=detail + away, evidence=evidence)
 
 
 def _repaired(document: dict[str, Any], _exit_code: int) -> Outcome:

@@ -17,7 +17,7 @@ from drtool.model import SiteName, pack_object, site_of
 from drtool.operations.restore import RestoreRequest, restore
 from drtool.plans.actions import restoring_databases as databases
 from drtool.plans.actions import restoring_systems as systems
-from drtool.plans.actions.port import Around, Asked, Foreseen, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, PreviewVerdict, RunContext, StepContext, Work
 from drtool.plans.actions.snapshots import chosen, only
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
 from drtool.plans.language.actions import Restore
@@ -39,9 +39,9 @@ _NO_STREAM = "to: stream cannot be used in a step, which has no output; restore 
 class RestoreAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Restore = asked.action
-        later = deferred(asked)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Restore = step_context.action
+        later = deferred(step_context)
         if later is not None:
             return later
         if action.to.stream is not None:
@@ -49,32 +49,32 @@ class RestoreAction:
         wanted = databases.wanted(action)
         if action.exclude and action.verify == "hash":
             return cannot("exclude cannot be verified by hash; leave it out, or write verify: none")
-        with around.repository() as repository:
+        with run_context.repository() as repository:
             repository.load_index()
-            snapshot = only(chosen(repository, action.snapshot, around.started, around.run))
-            sites = permitted(repository, action, around)
+            snapshot = only(chosen(repository, action.snapshot, run_context.started, run_context.run))
+            sites = permitted(repository, action, run_context)
             missing = _missing(repository, snapshot, sites)
             if missing:
                 return cannot(missing)
             size_bytes, files = measured(repository, snapshot, action.paths)
             name = _file_name(repository, snapshot, action.paths)
-            unfit, inventory = databases.unfit(action, repository, snapshot, around) if wanted else ("", None)
+            unfit, inventory = databases.unfit(action, repository, snapshot, run_context) if wanted else ("", None)
             if systems.wanted(action):
                 unfit = systems.unfit(action, repository, snapshot)
             if unfit:
-                return cannot(around.redact(unfit))
-            seen = _with_room(action, around, snapshot, sites, (size_bytes, files + 16), name)
+                return cannot(run_context.redact(unfit))
+            seen = _with_room(action, run_context, snapshot, sites, (size_bytes, files + 16), name)
             if action.delete and seen.verdict != "cannot run":
                 seen = _with_deletions(seen, action, repository, snapshot)
         if inventory is None or seen.verdict == "cannot run":
             return seen
         return _of_database(seen, inventory, action)
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Restore = asked.action
-        pins = asked.pins
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Restore = step_context.action
+        pins = step_context.pins
         if not pins:  # its inputs were not known in the dry run
-            seen = self.foresee(asked, around)
+            seen = self.preview(step_context, run_context)
             if seen.verdict == "cannot run":
                 return Outcome(status="failed", cause="error", detail=seen.detail)
             pins = seen.pins
@@ -83,22 +83,22 @@ class RestoreAction:
         done: list[Outcome] = []
         for path, place in _parts(action, to):
             words = _words(action, pins, path, place)
-            result, document = around.drtool(words, work)
-            done.append(ended(result, document, around, _judged, (0, _INCOMPLETE)))
+            result, document = run_context.drtool(words, work)
+            done.append(ended(result, document, run_context, _judged, (0, _INCOMPLETE)))
             if done[-1].status != "passed":
                 break
         restored = _together(done, pins, to / pins["name"])
         if restored.status != "passed" or not (databases.wanted(action) or systems.wanted(action)):
             return restored
         system = systems.wanted(action)
-        loaded = systems.judged(to, around) if system else databases.load(action, pins, to, around, work)
+        loaded = systems.judged(to, run_context) if system else databases.load(action, pins, to, run_context, work)
         outputs = restored.outputs | {name: value for name, value in loaded.outputs.items() if value is not None}
         return replace(loaded, outputs=outputs, evidence=restored.evidence | loaded.evidence)
 
 
-def permitted(repository: Repository, action: Restore, around: Around) -> list[SiteName]:
+def permitted(repository: Repository, action: Restore, run_context: RunContext) -> list[SiteName]:
     """Return the sites that may be read from."""
-    never = kept_off_sites(around.plan)
+    never = kept_off_sites(run_context.plan)
     wanted = set(action.from_sites)
     return [site for site in repository.targets.sites() if site not in never and (not wanted or site in wanted)]
 
@@ -170,8 +170,13 @@ def _below(entry: Entry, repository: Repository) -> list[Entry]:
 
 
 def _with_room(
-    action: Restore, around: Around, snapshot: Snapshot, sites: list[SiteName], size: tuple[int, int], name: str
-) -> Foresight:
+    action: Restore,
+    run_context: RunContext,
+    snapshot: Snapshot,
+    sites: list[SiteName],
+    size: tuple[int, int],
+    name: str,
+) -> Preview:
     size_bytes, files = size
     pins: dict[str, Any] = {
         "source": snapshot.source,
@@ -186,10 +191,10 @@ def _with_room(
     told = f"snapshot {snapshot.id.hex()[:8]} of {pins['consistent_at']}, {files - 16} names, {size_bytes} bytes"
     if action.to.path is None:
         try:
-            choose_root(tuple(around.scratch_roots), size_bytes, files)
+            choose_root(tuple(run_context.scratch_roots), size_bytes, files)
         except DrtoolError as error:
             return cannot(f"{told}: {error.message}")
-        return Foresight(verdict="ok", detail=f"{told}, into scratch", pins=pins, outputs=outputs)
+        return Preview(verdict="ok", detail=f"{told}, into scratch", pins=pins, outputs=outputs)
     to = _place(action, name)
     if action.overwrite is None and not action.delete and to.is_dir() and any(to.iterdir()):
         return cannot(f"{to} is not empty, and the step has no `overwrite`")
@@ -197,10 +202,10 @@ def _with_room(
     if lacks:
         return cannot(f"{to} is too small: {lacks}")
     pins["to"] = os.fspath(to)
-    return Foresight(verdict="would change", detail=f"{to / name}: {told}", pins=pins, outputs=outputs)
+    return Preview(verdict="would change", detail=f"{to / name}: {told}", pins=pins, outputs=outputs)
 
 
-def _with_deletions(seen: Foresight, action: Restore, repository: Repository, snapshot: Snapshot) -> Foresight:
+def _with_deletions(seen: Preview, action: Restore, repository: Repository, snapshot: Snapshot) -> Preview:
     """Preview the deletions by the command's own dry run: how many names, and whether all can be deleted."""
     deleted = 0
     for path, place in _parts(action, Path(seen.pins["to"])):
@@ -223,19 +228,19 @@ def _with_deletions(seen: Foresight, action: Restore, repository: Repository, sn
     return replace(seen, detail=told, evidence=seen.evidence | {"deleted": deleted})
 
 
-def _of_database(seen: Foresight, inventory: Inventory, action: Restore) -> Foresight:
+def _of_database(seen: Preview, inventory: Inventory, action: Restore) -> Preview:
     """Extend a preview of restored dumps by the database to load and its destination."""
     pins = dict(seen.pins)
     names = ", ".join(database.name for database in inventory.databases)
     pins["consistent_at"] = databases.consistent_at(pins, list(inventory.databases))
     outputs = seen.outputs | {"engine": inventory.drtool, "consistent_at": pins["consistent_at"]}
     where = "a scratch server" if action.to.dsn is None else "the server behind the DSN"
-    verdict: Foreseen = "ok" if action.to.dsn is None else "would change"
+    verdict: PreviewVerdict = "ok" if action.to.dsn is None else "would change"
     detail = f"{names} of {inventory.drtool} {inventory.server_version or ''} into {where}; {seen.detail}"
     return replace(seen, verdict=verdict, detail=detail, pins=pins, outputs=outputs)
 
 
-def _words(action: Restore, pins: Any, path: str, to: Path) -> list[str]:  # noqa: ANN401 - what `foresee` pinned
+def _words(action: Restore, pins: Any, path: str, to: Path) -> list[str]:  # noqa: ANN401 - what `preview` pinned
     words = ["restore", "--to", os.fspath(to)]
     words += [word for site in pins["sites"] for word in ("--from-site", site)]
     words += [word for pattern in action.exclude for word in ("--exclude", pattern)]

@@ -15,7 +15,7 @@ from drtool.config import load_config
 from drtool.errors import DrtoolError, Refused
 from drtool.manifest.records import Snapshot
 from drtool.operations.inventories import recorded
-from drtool.plans.actions.port import Around, Outcome, Work
+from drtool.plans.actions.port import Outcome, RunContext, Work
 from drtool.plans.bounded import TimeUp, WasCancelled
 from drtool.plans.language.actions import Restore
 from drtool.repository import Repository
@@ -32,7 +32,9 @@ def wanted(action: Restore) -> bool:
     return action.to.engine not in (None, "system") or action.to.dsn is not None
 
 
-def unfit(action: Restore, repository: Repository, snapshot: Snapshot, around: Around) -> tuple[str, Inventory | None]:
+def unfit(
+    action: Restore, repository: Repository, snapshot: Snapshot, run_context: RunContext
+) -> tuple[str, Inventory | None]:
     """Return why the snapshot cannot be loaded (or ""), and its inventory."""
     engine, short = action.to.engine, snapshot.id.hex()[:8]
     if action.paths or action.exclude:
@@ -42,24 +44,24 @@ def unfit(action: Restore, repository: Repository, snapshot: Snapshot, around: A
         return f"snapshot {short} is not of a database, but the step has engine: {engine}", None
     if inventory.drtool != engine:
         return f"snapshot {short} is of {inventory.drtool}, but the step has engine: {engine}", None
-    return _lacking(action, inventory, around, snapshot.source), inventory
+    return _lacking(action, inventory, run_context, snapshot.source), inventory
 
 
-def access(source: str, around: Around) -> Access:
+def access(source: str, run_context: RunContext) -> Access:
     """Return how the backup of a source reaches its server. Raises DrtoolError."""
-    if around.config_path is None:
+    if run_context.config_path is None:
         return NO_ACCESS
-    return access_of(load_config(around.config_path).sources.get(source), around.config_path.parent)
+    return access_of(load_config(run_context.config_path).sources.get(source), run_context.config_path.parent)
 
 
-def _lacking(action: Restore, inventory: Inventory, around: Around, source: str) -> str:
+def _lacking(action: Restore, inventory: Inventory, run_context: RunContext, source: str) -> str:
     """Return what this host, or the server of the DSN, is missing."""
     engine = engine_of(inventory.drtool)
-    problem = engine.lacks(around.environ, inventory, scratch=action.to.dsn is None)
+    problem = engine.lacks(run_context.environ, inventory, scratch=action.to.dsn is None)
     if problem or action.to.dsn is None:
         return problem
     try:
-        engine.connect(action.to.dsn, around.environ, nobody_watches, access(source, around))
+        engine.connect(action.to.dsn, run_context.environ, nobody_watches, access(source, run_context))
     except DrtoolError as error:
         return error.message
     return ""
@@ -77,19 +79,19 @@ def watch_of(work: Work) -> Callable[[], None]:
     return watch
 
 
-def load(action: Restore, pins: Any, files: Path, around: Around, work: Work) -> Outcome:  # noqa: ANN401 - pinned by `foresee`
+def load(action: Restore, pins: Any, files: Path, run_context: RunContext, work: Work) -> Outcome:  # noqa: ANN401 - pinned by `preview`
     """Load restored dumps into a server, and compare it with the record."""
     try:
         inventory = read_inventory((files / str(action.to.engine) / NAME).read_bytes())
-        target = _target(action, pins, inventory, around, work)
+        target = _target(action, pins, inventory, run_context, work)
         work.at_end(target.stop)
         chosen = target.put_back(inventory, files, (), work.progress)
         return _judged(action, pins, inventory, target, chosen, files)
     except Refused as error:
-        return Outcome(status="failed", cause="refused", detail=around.redact(error.message))
+        return Outcome(status="failed", cause="refused", detail=run_context.redact(error.message))
     except DrtoolError as error:
         told = f"{error.message}; {error.hint}" if error.hint else error.message
-        return Outcome(status="failed", cause="error", detail=around.redact(told))
+        return Outcome(status="failed", cause="error", detail=run_context.redact(told))
     except OSError as error:
         return Outcome(status="failed", cause="error", detail=f"the restored files cannot be read: {error}")
     except TimeUp:
@@ -100,12 +102,12 @@ def load(action: Restore, pins: Any, files: Path, around: Around, work: Work) ->
         )
 
 
-def _target(action: Restore, pins: Any, inventory: Inventory, around: Around, work: Work) -> Target:  # noqa: ANN401 - as above
+def _target(action: Restore, pins: Any, inventory: Inventory, run_context: RunContext, work: Work) -> Target:  # noqa: ANN401 - as above
     engine = engine_of(inventory.drtool)
     if action.to.dsn is not None:
-        how = access(str(pins.get("source", "")), around)
-        return engine.connect(action.to.dsn, around.environ, watch_of(work), how)
-    return engine.start(tuple(around.scratch_roots), around.environ, inventory, pins["bytes"], watch_of(work))
+        how = access(str(pins.get("source", "")), run_context)
+        return engine.connect(action.to.dsn, run_context.environ, watch_of(work), how)
+    return engine.start(tuple(run_context.scratch_roots), run_context.environ, inventory, pins["bytes"], watch_of(work))
 
 
 def _judged(

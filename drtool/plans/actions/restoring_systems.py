@@ -9,7 +9,7 @@ from typing import Any
 from drtool.errors import DrtoolError
 from drtool.manifest.records import Snapshot
 from drtool.operations.drift import recorded_system
-from drtool.plans.actions.port import Around, Outcome
+from drtool.plans.actions.port import Outcome, RunContext
 from drtool.plans.language.actions import Restore
 from drtool.repository import Repository
 from drtool.sources.system import INVENTORY, KIND, WHAT, counted, differences, lacking, read_system, restored_system
@@ -34,13 +34,13 @@ def unfit(action: Restore, repository: Repository, snapshot: Snapshot) -> str:
     return ""
 
 
-def judged(files: Path, around: Around) -> Outcome:
+def judged(files: Path, run_context: RunContext) -> Outcome:
     """Compare the system restored below `files` with its own inventory."""
     try:
         recorded = read_system((files / INVENTORY.decode().lstrip("/")).read_bytes())
     except (OSError, DrtoolError) as error:
         return Outcome(status="failed", cause="error", detail=f"the restored inventory cannot be read: {error}")
-    found = restored_system(files, around.environ)
+    found = restored_system(files, run_context.environ)
     unknown = lacking(recorded, found, WHAT)
     known = counted(recorded, found, WHAT)
     rows = [f"{row.what} {row.name}: {row.change}, {row.detail}" for row in differences(recorded, found, WHAT)]

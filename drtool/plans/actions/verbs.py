@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from drtool.errors import Refused
-from drtool.plans.actions.port import Around, Asked, Cause, ChildResult, Foresight, Outcome
+from drtool.plans.actions.port import Cause, ChildResult, Outcome, Preview, RunContext, StepContext
 
 Judge = Callable[[dict[str, Any], int], Outcome]
 ROWS_MAX = 200
 
 
 def ended(
-    result: ChildResult, document: dict[str, Any], around: Around, judge: Judge, good: Collection[int]
+    result: ChildResult, document: dict[str, Any], run_context: RunContext, judge: Judge, good: Collection[int]
 ) -> Outcome:
     """Return the outcome of a command. `judge` reads its document if its exit code is in `good`."""
     if result.ended_by == "cancelled":
@@ -29,7 +29,7 @@ def ended(
         told = f"{error['message']}; {error['hint']}" if error.get("hint") else error["message"]
         cause: Cause = "refused" if result.exit_code == Refused.exit_code else "error"
         return Outcome(
-            status="failed", cause=cause, detail=around.redact(str(told)), evidence={"exit_code": result.exit_code}
+            status="failed", cause=cause, detail=run_context.redact(str(told)), evidence={"exit_code": result.exit_code}
         )
     if not document or result.exit_code not in good:
         lines = result.stderr.strip().splitlines()[-1:] or [f"it ended with {result.exit_code}"]
@@ -51,12 +51,12 @@ def limits(max_objects: int | None, max_bytes: int | None) -> list[str]:
     return [*words, "--max-bytes", str(max_bytes)] if max_bytes is not None else words
 
 
-def deferred(asked: Asked) -> Foresight | None:
+def deferred(step_context: StepContext) -> Preview | None:
     """Return a deferred preview if `with` is not fully known yet, else None."""
-    if not asked.missing:
+    if not step_context.missing:
         return None
-    return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
+    return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}")
 
 
-def cannot(why: str) -> Foresight:
-    return Foresight(verdict="cannot run", detail=why)
+def cannot(why: str) -> Preview:
+    return Preview(verdict="cannot run", detail=why)

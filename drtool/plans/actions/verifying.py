@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from drtool.events import ignore
 from drtool.manifest.records import Snapshot
 from drtool.operations.verify import Sample, VerifyRequest, prospect
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.snapshots import chosen
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
 from drtool.plans.language.actions import SnapshotChoice, Verify
@@ -32,64 +32,64 @@ _GOOD = (0, 4, 5)
 class VerifyAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Verify = asked.action
-        later = deferred(asked)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Verify = step_context.action
+        later = deferred(step_context)
         if later is not None:
             return later
-        with around.repository() as repository:
+        with run_context.repository() as repository:
             unknown = sorted(set(action.sites) - set(repository.targets.sites()))
             if unknown:
                 return cannot(f"there is no site {unknown[0]}; the sites are {', '.join(repository.targets.sites())}")
-            snapshots = _snapshots(action, repository, around)
+            snapshots = _snapshots(action, repository, run_context)
             if action.level == "restore":
-                return _would_restore(snapshots, around)
-            sites = action.sites or _permitted(repository, around)
-            if not sites and kept_off_sites(around.plan):
+                return _would_restore(snapshots, run_context)
+            sites = action.sites or _permitted(repository, run_context)
+            if not sites and kept_off_sites(run_context.plan):
                 return cannot("the plan excludes every site, so there is nothing to check")
             return _would_read(action, repository, snapshots, sites)
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Verify = asked.action
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Verify = step_context.action
         if action.objects is not None and not action.objects:
             return Outcome(status="unproven", detail="there are no objects to verify", outputs=_nothing())
-        pins = asked.pins
+        pins = step_context.pins
         if not pins:
-            seen = self.foresee(asked, around)
+            seen = self.preview(step_context, run_context)
             if seen.verdict == "cannot run":
                 return Outcome(status="failed", cause="error", detail=seen.detail)
             pins = seen.pins
         outcomes = []
         for words in _command_lines(action, pins):
-            result, document = around.drtool(words, work)
-            outcomes.append(ended(result, document, around, lambda found, _code: _judged(action, found), _GOOD))
+            result, document = run_context.drtool(words, work)
+            outcomes.append(ended(result, document, run_context, lambda found, _code: _judged(action, found), _GOOD))
             if outcomes[-1].cause:
                 break
         return _together(outcomes)
 
 
-def _permitted(repository: Repository, around: Around) -> tuple[str, ...]:
+def _permitted(repository: Repository, run_context: RunContext) -> tuple[str, ...]:
     """Return the sites that may be checked if the plan excludes some, else empty: all of them, in one go."""
-    kept_off = kept_off_sites(around.plan)
+    kept_off = kept_off_sites(run_context.plan)
     return tuple(site for site in repository.targets.sites() if site not in kept_off) if kept_off else ()
 
 
-def _snapshots(action: Verify, repository: Repository, around: Around) -> list[Snapshot]:
+def _snapshots(action: Verify, repository: Repository, run_context: RunContext) -> list[Snapshot]:
     """Return the chosen snapshots, or none for everything. A trial restore without a choice takes each source's newest."""
     if action.snapshot is None and action.level != "restore":
         return []
-    return chosen(repository, action.snapshot or SnapshotChoice(), around.started, action.seed or around.run)
+    return chosen(repository, action.snapshot or SnapshotChoice(), run_context.started, action.seed or run_context.run)
 
 
-def _would_restore(snapshots: list[Snapshot], around: Around) -> Foresight:
+def _would_restore(snapshots: list[Snapshot], run_context: RunContext) -> Preview:
     size_bytes = max(row.counts.bytes for row in snapshots)
-    room = room_at(trial_directory(around))
+    room = room_at(trial_directory(run_context))
     lacks = room.lacks(size_bytes, max(row.counts.files + row.counts.dirs for row in snapshots))
     if lacks:
-        return cannot(f"{trial_directory(around)} is too small for a trial restore: {lacks}")
+        return cannot(f"{trial_directory(run_context)} is too small for a trial restore: {lacks}")
     total_bytes = sum(row.counts.bytes for row in snapshots)
     names = ", ".join(row.id.hex()[:8] for row in snapshots)
-    return Foresight(
+    return Preview(
         verdict="ok",
         detail=f"restores {names} as a trial: {total_bytes} bytes",
         pins={"snapshots": [row.id.hex() for row in snapshots]},
@@ -97,12 +97,12 @@ def _would_restore(snapshots: list[Snapshot], around: Around) -> Foresight:
     )
 
 
-def trial_directory(around: Around) -> Path:
+def trial_directory(run_context: RunContext) -> Path:
     """Return the directory that `verify --level restore` restores to: that of temporary files."""
-    return Path(around.environ.get("TMPDIR") or gettempdir())
+    return Path(run_context.environ.get("TMPDIR") or gettempdir())
 
 
-def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot], sites: Sequence[str]) -> Foresight:
+def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot], sites: Sequence[str]) -> Preview:
     """Preview the reads by drawing them, site by site as in the real run."""
     count = None
     requests = [_request(action, snapshot, site) for snapshot in snapshots or (None,) for site in sites or (None,)]
@@ -132,10 +132,10 @@ def _would_read(action: Verify, repository: Repository, snapshots: list[Snapshot
     provable = not away or bool(sites) or action.level == "sample"
     if action.level == "structure":
         detail = f"lists {evidence['copies']} copies{told}"
-        return Foresight(verdict="ok", detail=detail, pins=pins, evidence=evidence, provable=provable)
+        return Preview(verdict="ok", detail=detail, pins=pins, evidence=evidence, provable=provable)
     clean = f"; if all are good, at 95 % confidence at most {max(bounds):.2%} are bad" if bounds else ""
     detail = f"reads {read} of {evidence['copies']} copies, {read_bytes} bytes{clean}{told}"
-    return Foresight(verdict="ok", detail=detail, pins=pins, evidence=evidence, provable=provable)
+    return Preview(verdict="ok", detail=detail, pins=pins, evidence=evidence, provable=provable)
 
 
 def _request(action: Verify, snapshot: Snapshot | None, site: str | None) -> VerifyRequest:

@@ -7,7 +7,7 @@ Invariants
 
 import time
 
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.bounded import pause
 from drtool.plans.language.actions import Wait
 from drtool.plans.language.parsing import ExpressionError
@@ -21,27 +21,27 @@ EVERY_S = 5.0
 class WaitAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        action: Wait = asked.action
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        action: Wait = step_context.action
         if action.until is not None:
-            return _foreseen_until(asked, action)
+            return _preview_until(step_context, action)
         if action.duration_s is None:
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
-        if action.duration_s > asked.step.timeout_s:
-            limit = duration_text(asked.step.timeout_s)
+            return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}")
+        if action.duration_s > step_context.step.timeout_s:
+            limit = duration_text(step_context.step.timeout_s)
             detail = f"it waits for {duration_text(action.duration_s)}, but its timeout is {limit}"
-            return Foresight(verdict="cannot run", detail=detail)
-        return Foresight(
+            return Preview(verdict="cannot run", detail=detail)
+        return Preview(
             verdict="ok", detail=f"waits for {duration_text(action.duration_s)}", estimate_s=action.duration_s
         )
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        action: Wait = asked.action
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        action: Wait = step_context.action
         began_at = time.monotonic()
         if action.until is None:
             return _waited(action.duration_s or 0.0, began_at, work)
         while True:
-            problem = _unmet(asked, action)
+            problem = _unmet(step_context, action)
             if not problem:
                 return Outcome(status="passed", detail=f"{action.until.text} holds", outputs=_outputs(began_at))
             if time.monotonic() >= work.ends_at:
@@ -50,18 +50,18 @@ class WaitAction:
                 return _cancelled(began_at)
 
 
-def _foreseen_until(asked: Asked, action: Wait) -> Foresight:
+def _preview_until(step_context: StepContext, action: Wait) -> Preview:
     assert action.until is not None
     try:
-        value = asked.evaluate(action.until)
+        value = step_context.evaluate(action.until)
     except ExpressionError as error:
-        return Foresight(verdict="cannot run", detail=f"until {action.until.text}: {error.message}")
+        return Preview(verdict="cannot run", detail=f"until {action.until.text}: {error.message}")
     if isinstance(value, Unknown):
-        return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(value.needs)) or 'the run'}")
+        return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(value.needs)) or 'the run'}")
     if not isinstance(value, bool):
-        return Foresight(verdict="cannot run", detail=f"until {action.until.text}: it is neither true nor false")
-    told = "already holds" if value else f"waits for at most {duration_text(asked.step.timeout_s)}"
-    return Foresight(verdict="ok", detail=f"{action.until.text}: {told}")
+        return Preview(verdict="cannot run", detail=f"until {action.until.text}: it is neither true nor false")
+    told = "already holds" if value else f"waits for at most {duration_text(step_context.step.timeout_s)}"
+    return Preview(verdict="ok", detail=f"{action.until.text}: {told}")
 
 
 def _waited(duration_s: float, began_at: float, work: Work) -> Outcome:
@@ -73,11 +73,11 @@ def _waited(duration_s: float, began_at: float, work: Work) -> Outcome:
     return Outcome(status="passed", detail=f"waited for {duration_text(duration_s)}", outputs=_outputs(began_at))
 
 
-def _unmet(asked: Asked, action: Wait) -> str:
+def _unmet(step_context: StepContext, action: Wait) -> str:
     """Return why to keep waiting, or an empty string."""
     assert action.until is not None
     try:
-        value = asked.evaluate(action.until)
+        value = step_context.evaluate(action.until)
     except ExpressionError as error:
         return f"{action.until.text} cannot be evaluated: {error.message}"
     if isinstance(value, Unknown):

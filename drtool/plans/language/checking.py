@@ -20,7 +20,7 @@ from drtool.plans.language.reading import NOT_FILLED
 from drtool.plans.language.results import RESULTS
 from drtool.plans.language.syntax import Expression, Name, walk
 from drtool.plans.language.templates import bare, has_holes, parse_template
-from drtool.plans.language.values import TOLD, kind_of
+from drtool.plans.language.values import KIND_NAMES, kind_of
 
 SECRET_PLACES = frozenset({"env", "headers", "dsn", "stdin"})
 _WHERE = "secrets may be used only in env, headers, dsn and stdin, which are never shown"
@@ -102,7 +102,7 @@ def _foreach(each: Placed, context: Context) -> Complaints:
             yield each.wrong(error.message, "foreach")
             return
         if kind_of(value) not in {"any", "list"}:
-            yield each.wrong(f"expected a list, but this is {TOLD[kind_of(value)]}", "foreach")
+            yield each.wrong(f"expected a list, but this is {KIND_NAMES[kind_of(value)]}", "foreach")
 
 
 def _bare_inputs(each: Placed, context: Context) -> Complaints:

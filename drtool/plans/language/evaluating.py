@@ -29,7 +29,7 @@ from drtool.plans.language.syntax import (
     Unary,
 )
 from drtool.plans.language.values import (
-    TOLD,
+    KIND_NAMES,
     Maybe,
     Moment,
     Seconds,
@@ -82,7 +82,7 @@ def truth(expression: Expression, context: Context) -> bool | Unknown:
         return value
     if isinstance(value, Unknown) and value.kind in {"any", "bool"}:
         return value
-    raise ExpressionError(f"expected true or false, but this is {TOLD[kind_of(value)]}", 0)
+    raise ExpressionError(f"expected true or false, but this is {KIND_NAMES[kind_of(value)]}", 0)
 
 
 class _Evaluation:
@@ -128,7 +128,7 @@ class _Evaluation:
         if isinstance(of, Unknown):
             return Unknown(of.needs)
         if not isinstance(of, Mapping):
-            raise ExpressionError(f".{node.name}: {TOLD[kind_of(of)]} has no named parts", node.at)
+            raise ExpressionError(f".{node.name}: {KIND_NAMES[kind_of(of)]} has no named parts", node.at)
         return _member(of, node.name, node.at)
 
     def _index(self, node: Index) -> Maybe:
@@ -140,7 +140,7 @@ class _Evaluation:
             return _member(of, index, node.at)
         if not isinstance(of, tuple) or not isinstance(index, int) or isinstance(index, bool):
             raise ExpressionError(
-                f"{TOLD[kind_of(of)]} has no item {text_of(_known(index))!r}; a list is indexed by a whole number",
+                f"{KIND_NAMES[kind_of(of)]} has no item {text_of(_known(index))!r}; a list is indexed by a whole number",
                 node.at,
             )
         if not 0 <= index < len(of):
@@ -158,7 +158,7 @@ class _Evaluation:
             return Seconds(-value.value_s)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return -value
-        raise ExpressionError(f"{TOLD[kind_of(value)]} cannot be made negative", node.at)
+        raise ExpressionError(f"{KIND_NAMES[kind_of(value)]} cannot be made negative", node.at)
 
     def _binary(self, node: Binary) -> Maybe:
         if node.operator in {"and", "or"}:
@@ -212,7 +212,7 @@ def _member(of: Mapping[str, Maybe], name: str, at: int) -> Maybe:
 def _flag(value: Maybe, operator: str, at: int) -> bool | Unknown:
     if isinstance(value, bool) or (isinstance(value, Unknown) and value.kind in {"any", "bool"}):
         return value
-    raise ExpressionError(f"`{operator}` needs true or false, but this is {TOLD[kind_of(value)]}", at)
+    raise ExpressionError(f"`{operator}` needs true or false, but this is {KIND_NAMES[kind_of(value)]}", at)
 
 
 Function: TypeAlias = Callable[[Context, list[Maybe], int], Maybe]
@@ -262,7 +262,7 @@ def _len(_context: Context, values: list[Maybe], at: int) -> Maybe:
     if isinstance(value, Unknown) and value.kind in {"any", "list", "mapping", "text"}:
         return Unknown(value.needs, "number")
     if not isinstance(value, tuple | str | Mapping):
-        raise ExpressionError(f"len() needs a list or a text, but this is {TOLD[kind_of(value)]}", at)
+        raise ExpressionError(f"len() needs a list or a text, but this is {KIND_NAMES[kind_of(value)]}", at)
     return len(value)
 
 
@@ -285,13 +285,13 @@ def _moment(value: Maybe, at: int) -> Moment | Unknown:
             return Moment(moment_ns(value))
         except ValueError as error:
             raise ExpressionError(f"age(): {error}", at) from None
-    raise ExpressionError(f"age(EARLIER, LATER) needs timestamps, but this is {TOLD[kind_of(value)]}", at)
+    raise ExpressionError(f"age(EARLIER, LATER) needs timestamps, but this is {KIND_NAMES[kind_of(value)]}", at)
 
 
 def _same_set(_context: Context, values: list[Maybe], at: int) -> Maybe:
     wrong = next((value for value in values if kind_of(value) not in {"any", "list"}), ())
     if wrong != ():
-        raise ExpressionError(f"same_set(a, b) needs lists, but this is {TOLD[kind_of(wrong)]}", at)
+        raise ExpressionError(f"same_set(a, b) needs lists, but this is {KIND_NAMES[kind_of(wrong)]}", at)
     unknown = _unknown(values, "bool")
     if unknown is not None:
         return unknown

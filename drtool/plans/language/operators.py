@@ -7,7 +7,7 @@ Invariants
 from collections.abc import Callable, Mapping
 
 from drtool.plans.language.parsing import ExpressionError
-from drtool.plans.language.values import TOLD, Bytes, Moment, Seconds, Value, ValueKind
+from drtool.plans.language.values import KIND_NAMES, Bytes, Moment, Seconds, Value, ValueKind
 
 _FIRST_NS, _END_NS = -62_135_596_800 * 10**9, 253_402_300_800 * 10**9
 
@@ -23,7 +23,7 @@ _ADDED: dict[tuple[str, ValueKind, ValueKind], ValueKind] = {
 
 def check_kinds(operator: str, left: ValueKind, right: ValueKind, at: int) -> None:
     """Raise ExpressionError if the operator never accepts these kinds. A kind that is not known yet is accepted."""
-    told = f"{TOLD[left]} and {TOLD[right]}"
+    told = f"{KIND_NAMES[left]} and {KIND_NAMES[right]}"
     if operator in {"in", "not in"}:
         if right not in {"any", "list", "mapping", "text"} or (
             right in {"mapping", "text"} and left not in {"any", "text"}

@@ -12,7 +12,7 @@ Role: TypeAlias = Literal["precondition", "step", "always", "steady state", "con
 Complaint: TypeAlias = tuple[Parsed, Path, str]
 
 
-_TOLD: dict[Role, str] = {
+_ROLE_NAMES: dict[Role, str] = {
     "precondition": "a precondition",
     "step": "a step",
     "always": "a step in `always`",
@@ -36,7 +36,7 @@ class Placed(Struct, frozen=True):
     @property
     def told(self) -> str:
         """The step's role, as shown in messages."""
-        return _TOLD[self.role]
+        return _ROLE_NAMES[self.role]
 
     @property
     def graph_step(self) -> Step:

@@ -71,7 +71,7 @@ KINDS: dict[type, ValueKind] = {
     list: "list",
     Unknown: "any",
 }
-TOLD: dict[ValueKind, str] = {
+KIND_NAMES: dict[ValueKind, str] = {
     "any": "a value",
     "nothing": "null",
     "bool": "true or false",

@@ -16,7 +16,7 @@ from threading import Event
 from typing import Any, TypeAlias
 
 from drtool.errors import DrtoolError, Refused
-from drtool.plans.actions.port import Action, Around, Asked, Outcome, Work
+from drtool.plans.actions.port import Action, Outcome, RunContext, StepContext, Work
 
 GRACE_S = 30.0
 """How long an action may take to stop after its timeout."""
@@ -72,9 +72,9 @@ class Attempt:
         )
         self._thread: threading.Thread | None = None
 
-    def begin(self, action: Action, asked: Asked, around: Around) -> None:
+    def begin(self, action: Action, step_context: StepContext, run_context: RunContext) -> None:
         def carry_out() -> None:
-            outcome = _outcome(action, asked, around, self.work)
+            outcome = _outcome(action, step_context, run_context, self.work)
             self._messages.put(HasEnded(self.key, self.number, outcome, time.monotonic() - self.began_at))
 
         self._thread = threading.Thread(target=carry_out, name=f"plan-{self.key}", daemon=True)
@@ -96,9 +96,9 @@ class Attempt:
         return HasEnded(self.key, self.number, outcome, time.monotonic() - self.began_at)
 
 
-def _outcome(action: Action, asked: Asked, around: Around, work: Work) -> Outcome:
+def _outcome(action: Action, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
     try:
-        outcome = action.act(asked, around, work)
+        outcome = action.act(step_context, run_context, work)
     except DrtoolError as error:
         detail = f"{error.message}; {error.hint}" if error.hint else error.message
         cause: Any = "refused" if isinstance(error, Refused) else "error"

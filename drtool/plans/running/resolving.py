@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from drtool.errors import DrtoolError, NoPassword, WrongPassword
-from drtool.plans.actions.port import Action, Around, Asked, Foresight
+from drtool.plans.actions.port import Action, Preview, RunContext, StepContext
 from drtool.plans.language.evaluating import Context, evaluate, truth
 from drtool.plans.language.filling import fill, fill_text
 from drtool.plans.language.model import Plan, Step
@@ -30,12 +30,12 @@ class Resolved(Struct, frozen=True, kw_only=True):
     uses: str
     name: str
     optional: bool
-    foresight: Foresight
+    preview: Preview
 
     @property
     def status(self) -> str:
         """The text shown and given by `--json`: `ok`, `would change …`, `cannot run: …`, `deferred (needs …)`."""
-        verdict, detail = self.foresight.verdict, self.foresight.detail
+        verdict, detail = self.preview.verdict, self.preview.detail
         if verdict == "deferred":
             return f"deferred ({detail})" if detail else "deferred"
         if verdict == "would change":
@@ -48,12 +48,12 @@ class Resolution(Struct, frozen=True, kw_only=True):
 
     @property
     def pins(self) -> dict[str, dict[str, Any]]:
-        return {row.id: dict(row.foresight.pins) for row in self.rows if row.foresight.pins}
+        return {row.id: dict(row.preview.pins) for row in self.rows if row.preview.pins}
 
     @property
     def cannot(self) -> tuple[Resolved, ...]:
         """The steps that keep the plan from running."""
-        return tuple(row for row in self.rows if row.foresight.verdict == "cannot run" and not row.optional)
+        return tuple(row for row in self.rows if row.preview.verdict == "cannot run" and not row.optional)
 
     @property
     def unprovable(self) -> tuple[Resolved, ...]:
@@ -61,71 +61,75 @@ class Resolution(Struct, frozen=True, kw_only=True):
         return tuple(
             row
             for row in self.rows
-            if not row.foresight.provable or (row.foresight.verdict == "cannot run" and row.optional)
+            if not row.preview.provable or (row.preview.verdict == "cannot run" and row.optional)
         )
 
 
 def resolve(
-    plan: Plan, actions: Mapping[str, Action], around: Around, context_of: Callable[[str], Context]
+    plan: Plan, actions: Mapping[str, Action], run_context: RunContext, context_of: Callable[[str], Context]
 ) -> Resolution:
     """Preview every step, including each undo and each `confirm`."""
     rows: list[Resolved] = []
     for step in steps_by_id(plan).values():
-        rows.append(_resolved(step.id, step, actions, around, context_of(step.id)))
+        rows.append(_resolved(step.id, step, actions, run_context, context_of(step.id)))
         rows += [
-            _resolved(key, undo, actions, around, context_of(key))
+            _resolved(key, undo, actions, run_context, context_of(key))
             for number, undo in enumerate(step.compensate)
             for key in [undo_key(step.id, number)]
         ]
     return Resolution(rows=tuple(rows))
 
 
-def _resolved(key: str, step: Step, actions: Mapping[str, Action], around: Around, context: Context) -> Resolved:
+def _resolved(
+    key: str, step: Step, actions: Mapping[str, Action], run_context: RunContext, context: Context
+) -> Resolved:
     try:
-        foresight = _foreseen(key, step, actions[step.uses], around, context)
+        preview = _previewed(key, step, actions[step.uses], run_context, context)
     except (NoPassword, WrongPassword):
         raise  # not specific to this step
     except DrtoolError as error:
-        foresight = Foresight(verdict="cannot run", detail=_sentence(error))
-    return Resolved(id=key, uses=step.uses, name=step.name, optional=step.optional, foresight=foresight)
+        preview = Preview(verdict="cannot run", detail=_sentence(error))
+    return Resolved(id=key, uses=step.uses, name=step.name, optional=step.optional, preview=preview)
 
 
-def _foreseen(key: str, step: Step, action: Action, around: Around, context: Context) -> Foresight:
+def _previewed(key: str, step: Step, action: Action, run_context: RunContext, context: Context) -> Preview:
     try:
         if step.condition is not None:
             holds = truth(step.condition, context)
             if isinstance(holds, Unknown):
-                return _told(step, action, around, context, key, conditional=holds)
+                return _told(step, action, run_context, context, key, conditional=holds)
             if not holds:
-                return Foresight(verdict="ok", detail="skipped: its condition does not hold")
-        return _told(step, action, around, context, key)
+                return Preview(verdict="ok", detail="skipped: its condition does not hold")
+        return _told(step, action, run_context, context, key)
     except ExpressionError as error:
-        return Foresight(verdict="cannot run", detail=f"{step.place}: {error.message}")
+        return Preview(verdict="cannot run", detail=f"{step.place}: {error.message}")
 
 
 def _told(
-    step: Step, action: Action, around: Around, context: Context, key: str, conditional: Unknown | None = None
-) -> Foresight:
+    step: Step, action: Action, run_context: RunContext, context: Context, key: str, conditional: Unknown | None = None
+) -> Preview:
     if step.foreach is not None and isinstance(_items(step, context), Unknown):
-        return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(_needs(_items(step, context))))}")
+        return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(_needs(_items(step, context))))}")
     filled = fill(step.uses, step.inputs, context)
     if filled.problems:
         problem = filled.problems[0]
-        return Foresight(
+        return Preview(
             verdict="cannot run", detail=f"{step.place}: with.{'.'.join(map(str, problem.path))}: {problem.message}"
         )
-    asked = Asked(
+    step_context = StepContext(
         key=key,
         step=step,
         action=filled.action,
         missing=filled.needs,
         evaluate=lambda expression: evaluate(expression, context),
     )
-    foresight = action.foresee(asked, around)
-    if conditional is not None and foresight.verdict in ("ok", "would change"):
-        detail = f"needs {', '.join(sorted(conditional.needs))}, for its condition; then: {foresight.verdict} {foresight.detail}"
-        return Foresight(verdict="deferred", detail=detail.strip(), pins=foresight.pins, provable=foresight.provable)
-    return foresight
+    preview = action.preview(step_context, run_context)
+    if conditional is not None and preview.verdict in ("ok", "would change"):
+        detail = (
+            f"needs {', '.join(sorted(conditional.needs))}, for its condition; then: {preview.verdict} {preview.detail}"
+        )
+        return Preview(verdict="deferred", detail=detail.strip(), pins=preview.pins, provable=preview.provable)
+    return preview
 
 
 def _needs(value: object) -> frozenset[str]:

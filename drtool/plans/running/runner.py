@@ -21,7 +21,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Action, Around, Asked, Outcome
+from drtool.plans.actions.port import Action, Outcome, RunContext, StepContext
 from drtool.plans.journal.events import Began, Cancelled, Ended, Event, Expanded, Injected, Reached, Sampled
 from drtool.plans.journal.file import Journal
 from drtool.plans.language.evaluating import Context, evaluate, truth
@@ -55,7 +55,7 @@ class Runner:
         self,
         plan: Plan,
         actions: Mapping[str, Action],
-        around: Around,
+        run_context: RunContext,
         given: Given,
         journal: Journal,
         *,
@@ -64,7 +64,7 @@ class Runner:
         heard: Callable[[Event], None] = ignore,
     ) -> None:
         self._plan, self._actions, self._given = plan, actions, given
-        self._around = dataclasses.replace(around, outputs=self._outputs_of, evidence=self._evidence_of)
+        self._run_context = dataclasses.replace(run_context, outputs=self._outputs_of, evidence=self._evidence_of)
         self._noting = threading.Lock()
         self._journal, self._interrupted, self._heard = journal, interrupted, heard
         self.graph = graph_of(plan)
@@ -160,15 +160,15 @@ class Runner:
             Began(at=_now(), elapsed_s=self.elapsed_s, key=key, uses=step.uses, attempt=number, inputs=step.inputs)
         )
         try:
-            asked = self._asked(key, step, key.removeprefix(CONFIRM))
+            step_context = self._step_context(key, step, key.removeprefix(CONFIRM))
         except (ExpressionError, DrtoolError) as error:
             self._note_end(HasEnded(key, number, Outcome(status="failed", detail=str(error), cause="error"), 0.0))
             return
         attempt = Attempt(key, number, step.timeout_s, self._messages, self._scratch, self._endings.append)
         self._attempts[key] = attempt
-        attempt.begin(self._actions[step.uses], asked, self._around)
+        attempt.begin(self._actions[step.uses], step_context, self._run_context)
 
-    def _asked(self, key: str, step: Step, sees: str) -> Asked:
+    def _step_context(self, key: str, step: Step, sees: str) -> StepContext:
         filled = fill(step.uses, step.inputs, self._context(sees))
         if filled.problems:
             problem = filled.problems[0]
@@ -177,9 +177,9 @@ class Runner:
             raise DrtoolError(
                 f"{step.place}: a value is unexpectedly unknown; it needs {', '.join(sorted(filled.needs))}"
             )
-        foreseen_as = undo_key(task_id(key), undone(key)[1]) if key.startswith(UNDO) else task_id(key)
-        pins = self.state.pinned.get(foreseen_as, {})
-        return Asked(
+        previewed_as = undo_key(task_id(key), undone(key)[1]) if key.startswith(UNDO) else task_id(key)
+        pins = self.state.pinned.get(previewed_as, {})
+        return StepContext(
             key=key, step=step, action=filled.action, pins=pins, evaluate=lambda one: self._evaluated(one, sees)
         )
 
@@ -299,7 +299,7 @@ class Runner:
             self._write(Reached(at=_now(), elapsed_s=self.elapsed_s, milestone=step.milestone, key=key))
 
     def _write(self, event: Event) -> None:
-        clean: Event = _redacted(event, self._around.redact)
+        clean: Event = _redacted(event, self._run_context.redact)
         self._journal.append(clean)
         with self._noting:
             self.state.apply(clean)
@@ -365,10 +365,12 @@ class Runner:
             key = f"during.{probe.id}"
             if due and key not in self._sampling:
                 self._sampled_at[probe.id] = time.monotonic()
-                asked = Asked(key=key, step=probe, action=fill(probe.uses, probe.inputs, self._context(None)).action)
+                step_context = StepContext(
+                    key=key, step=probe, action=fill(probe.uses, probe.inputs, self._context(None)).action
+                )
                 attempt = Attempt(key, 1, probe.timeout_s, self._messages, self._scratch, self._endings.append)
                 self._sampling[key] = attempt
-                attempt.begin(self._actions[probe.uses], asked, self._around)
+                attempt.begin(self._actions[probe.uses], step_context, self._run_context)
 
     def _any_step_began(self) -> bool:
         return any(":" not in key and self.graph.task(key).phase == "steps" for key in self.state.order)

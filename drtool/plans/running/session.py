@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from drtool import __version__
 from drtool.errors import DrtoolError, UsageError
-from drtool.plans.actions.port import Action, Around
+from drtool.plans.actions.port import Action, RunContext
 from drtool.plans.evidence.objectives import Measures
 from drtool.plans.journal.events import Event, Measured, Pinned, Resumed, RunBegan, RunEnded
 from drtool.plans.journal.file import Journal
@@ -44,7 +44,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
     plan: Plan
     given: Given
-    around: Around
+    context: RunContext
     actions: Mapping[str, Action]
     host: str
     user: str
@@ -63,7 +63,7 @@ class Result(Struct, frozen=True, kw_only=True):
     digest: str = ""
 
 
-def foresee(run: Run) -> Resolution:
+def preview(run: Run) -> Resolution:
     """Perform the dry run, which precedes every run and changes nothing."""
     state = RunState()
     now = Unknown(frozenset({"now"}), "timestamp")
@@ -71,7 +71,7 @@ def foresee(run: Run) -> Resolution:
     def context_of(key: str) -> Context:
         return context_for(run.plan, state, run.given, key, now)
 
-    return resolve(run.plan, run.actions, run.around, context_of)
+    return resolve(run.plan, run.actions, run.context, context_of)
 
 
 def check_before(run: Run) -> None:
@@ -104,7 +104,7 @@ def carry_out(
     begun: Callable[[], None] = lambda: None,
 ) -> Result:
     """Perform a real run. `begun` is called once its folder exists. Raises GroupBusy if another run holds its group."""
-    with held_group(run.around.state_dir, group_of(run)), Journal.create(run.around.folder) as journal:
+    with held_group(run.context.state_dir, group_of(run)), Journal.create(run.context.folder) as journal:
         begun()
         journal.append(_began(run))
         journal.append(Pinned(at=_now(), values=resolution.pins))
@@ -119,7 +119,7 @@ def carry_on(
     heard: Callable[[Event], None] = ignore,
 ) -> Result:
     """Continue a run whose process died."""
-    with held_group(run.around.state_dir, group_of(run)), Journal.resume(run.around.folder) as journal:
+    with held_group(run.context.state_dir, group_of(run)), Journal.resume(run.context.folder) as journal:
         gap_s = _gap_s(journal.events)
         journal.append(Resumed(at=_now(), elapsed_s=gap_s, host=run.host, user=run.user))
         return _finish(run, resolution, journal, measure, interrupted, heard, resumed=True)
@@ -143,7 +143,7 @@ def _finish(
         runner = Runner(
             run.plan,
             run.actions,
-            run.around,
+            run.context,
             run.given,
             journal,
             scratch=scratch.make,
@@ -175,13 +175,13 @@ def _finish(
         verdict=conclusion.verdict,
         exit_code=conclusion.exit_code,
         leftovers=conclusion.leftovers,
-        reason=run.around.redact(conclusion.reason),
-        unproven=tuple(map(run.around.redact, conclusion.unproven)),
+        reason=run.context.redact(conclusion.reason),
+        unproven=tuple(map(run.context.redact, conclusion.unproven)),
     )
     journal.append(ended)
     heard(ended)
     return Result(
-        run_id=run.around.run,
+        run_id=run.context.run,
         conclusion=conclusion,
         resolution=resolution,
         events=tuple(journal.events),
@@ -198,35 +198,37 @@ class _ScratchSpaces:
 
     def take_over(self) -> None:
         """Take over the scratch of this run's dead process. Data that it had restored is still there."""
-        found, _ = records(self._run.around.state_dir)
+        found, _ = records(self._run.context.state_dir)
         for record in found:
-            if record.run == self._run.around.run:
+            if record.run == self._run.context.run:
                 self._spaces.enter_context(self._taken(record))
 
     def make(self, size_bytes: int, files: int) -> Path:
-        around = self._run.around
-        return self._spaces.enter_context(self._made(around, size_bytes, files))
+        run_context = self._run.context
+        return self._spaces.enter_context(self._made(run_context, size_bytes, files))
 
     @contextmanager
-    def _made(self, around: Around, size_bytes: int, files: int) -> Iterator[Path]:
-        roots = around.scratch_roots
-        with make_scratch(around.state_dir, around.run, size_bytes=size_bytes, inodes=files, roots=roots) as space:
+    def _made(self, run_context: RunContext, size_bytes: int, files: int) -> Iterator[Path]:
+        roots = run_context.scratch_roots
+        with make_scratch(
+            run_context.state_dir, run_context.run, size_bytes=size_bytes, inodes=files, roots=roots
+        ) as space:
             yield space.path
         self._left += [f"{row.path}: {row.reason}" for row in space.left]
 
     @contextmanager
     def _taken(self, record: ScratchRecord) -> Iterator[None]:
-        with take_over(self._run.around.state_dir, record) as space:
+        with take_over(self._run.context.state_dir, record) as space:
             yield
         self._left += [f"{row.path}: {row.reason}" for row in space.left]
 
 
 def _began(run: Run) -> RunBegan:
     plan = run.plan
-    incident = run.around.incident
+    incident = run.context.incident
     return RunBegan(
         at=_now(),
-        run=run.around.run,
+        run=run.context.run,
         plan=plan.id,
         digest=plan.digest,
         host=run.host,
@@ -236,8 +238,8 @@ def _began(run: Run) -> RunBegan:
         live=run.live,
         incident_at=str(incident) if incident is not None else None,
         variables=run.variables,
-        started=str(run.around.started),
-        config=os.fspath(run.around.config_path or ""),
+        started=str(run.context.started),
+        config=os.fspath(run.context.config_path or ""),
         must_pass_every_s=plan.schedule.must_pass_every_s if plan.schedule is not None else None,
         sources={row.file: row.sha256 for row in plan.files},
         title=plan.title,

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from drtool.plans.actions.port import Around, Asked, ChildResult, Work
+from drtool.plans.actions.port import ChildResult, RunContext, StepContext, Work
 from drtool.plans.actions.programs import run_program
 from drtool.plans.language.evaluating import Context, evaluate
 from drtool.plans.language.filling import fill
@@ -20,11 +20,11 @@ def step_of(uses, inputs, **more):
     return SimpleNamespace(**(fields | more))
 
 
-def asked(uses, inputs, *, context=None, pins=None, key="x", **more):
+def step_context(uses, inputs, *, context=None, pins=None, key="x", **more):
     known = context or Context(roots={}, now=Moment(time.time_ns()), statuses={})
     filled = fill(uses, inputs, known)
     assert filled.action is not None, filled.problems
-    return Asked(
+    return StepContext(
         key=key,
         step=step_of(uses, inputs, **more),
         action=filled.action,
@@ -42,7 +42,7 @@ def needs(*steps, kind="any"):
     return Unknown(frozenset(steps), kind)
 
 
-def around(tmp_path, **more):
+def run_context(tmp_path, **more):
     fields = {
         "run": "20260101-000000-aaaa",
         "plan": SimpleNamespace(notify=(), always=(), files=()),
@@ -66,7 +66,7 @@ def around(tmp_path, **more):
         "outputs": lambda step: {},
         "evidence": lambda step: {},
     }
-    return Around(**(fields | more))
+    return RunContext(**(fields | more))
 
 
 def work(within_s=20.0, scratch=None):

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from action_world import around, asked
+from action_world import run_context, step_context
 from three_sites import PASSWORD, everything, fill, noise
 
 from drtool.events import ignore
@@ -38,7 +38,7 @@ class Ground:
         )
         (root / "void").mkdir()
         self.leftovers = []
-        self.around = around(
+        self.run_context = run_context(
             root / "run",
             plan=SimpleNamespace(guards=guards or Guards(), sites=sites or {}, notify=(), always=(), files=()),
             state_dir=root / world.state,
@@ -62,20 +62,20 @@ class Ground:
         finally:
             opening.unlock = derive
 
-    def foresee(self, uses, inputs, **more):
+    def preview(self, uses, inputs, **more):
         """Return the preview of a step. It changes nothing anywhere."""
         before = self.portrait()
-        found = ACTIONS[uses].foresee(asked(uses, inputs, **more), self.around)
+        found = ACTIONS[uses].preview(step_context(uses, inputs, **more), self.run_context)
         assert self.portrait() == before
         return found
 
     def act(self, uses, inputs, *, pins=None, work=None, **more):
-        step = asked(uses, inputs, pins=pins, **more)
+        step = step_context(uses, inputs, pins=pins, **more)
         if pins is None:
-            foreseen = ACTIONS[uses].foresee(step, self.around)
+            foreseen = ACTIONS[uses].preview(step, self.run_context)
             assert foreseen.verdict in ("ok", "would change"), foreseen
-            step = asked(uses, inputs, pins=foreseen.pins, **more)
-        return ACTIONS[uses].act(step, self.around, work or self.work())
+            step = step_context(uses, inputs, pins=foreseen.pins, **more)
+        return ACTIONS[uses].act(step, self.run_context, work or self.work())
 
     def work(self, within_s=60.0):
         return Work(

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from action_world import CANARY, around
+from action_world import CANARY, run_context
 
 from drtool.plans.actions.registry import Actions
 from drtool.plans.approvals import Approver
@@ -16,7 +16,7 @@ from drtool.plans.language.values import Moment
 from drtool.plans.language.variables import resolve_vars
 from drtool.plans.running.facts import Given
 from drtool.plans.running.secrets import read_secrets, redactor
-from drtool.plans.running.session import Run, carry_out, foresee
+from drtool.plans.running.session import Run, carry_out, preview
 
 HEAD = "version: 1\nid: t\ntitle: a test\n"
 
@@ -29,7 +29,7 @@ def made(tmp_path, text, **world):
     now = Moment(time.time_ns())
     secrets = read_secrets(plan.secrets, {"TOKEN": CANARY})
     folder = tmp_path / "state/runs/20260101-000000-aaaa"
-    own = around(
+    own = run_context(
         folder,
         plan=plan,
         state_dir=tmp_path / "state",
@@ -37,11 +37,11 @@ def made(tmp_path, text, **world):
         **({"ask": Approver(folder, at_terminal=lambda: False).ask} | world),
     )
     given = Given(run=own.run, scope=plan.scope, started=now, vars=resolve_vars(plan, (), now), secrets=secrets)
-    return Run(plan=plan, given=given, around=own, actions=Actions(), host="h", user="u", live=True, variables={})
+    return Run(plan=plan, given=given, context=own, actions=Actions(), host="h", user="u", live=True, variables={})
 
 
 def carried_out(run):
-    resolution = foresee(run)
+    resolution = preview(run)
     assert not resolution.cannot, [row.status for row in resolution.rows]
     result = carry_out(run, resolution, lambda plan, events: Measures(values={}), lambda: "")
     ended = {event.key: event for event in result.events if type(event).__name__ == "Ended"}
@@ -80,15 +80,15 @@ steps:
   - {id: go, uses: approve, needs: [look], with: {prompt: Go?, show: [look]}, timeout: 20s}
 """,
     )
-    own = run.around.ask
-    object.__setattr__(run.around, "ask", lambda *words: seen.append(words) or own(*words))
+    own = run.context.ask
+    object.__setattr__(run.context, "ask", lambda *words: seen.append(words) or own(*words))
     script = (
         "import sys, time; from pathlib import Path; from drtool.plans.approvals import answer; "
         "folder = Path(sys.argv[1])\n"
         "while not folder.exists(): time.sleep(0.05)\n"
         f"answer(folder, 'go', yes={yes})"
     )
-    with subprocess.Popen([sys.executable, "-c", script, run.around.folder]):
+    with subprocess.Popen([sys.executable, "-c", script, run.context.folder]):
         result, ended = carried_out(run)
     assert ended["go"].status == status
     assert ended["go"].human_s >= 0
@@ -115,7 +115,7 @@ steps:
     result, ended = carried_out(run)
     assert (tmp_path / "seen").read_text().strip() == CANARY
     assert (ended["leak"].status, ended["ask"].status) == ("failed", "passed")
-    written = b"".join(path.read_bytes() for path in Path(run.around.folder).rglob("*") if path.is_file())
+    written = b"".join(path.read_bytes() for path in Path(run.context.folder).rglob("*") if path.is_file())
     assert CANARY.encode() not in written
     assert CANARY not in repr(result)
 
@@ -132,6 +132,6 @@ steps:
   - {{id: touch, uses: run, with: {{argv: [touch, {tmp_path}/made], changes: scratch}}}}
 """,
     )
-    resolution = foresee(run)
+    resolution = preview(run)
     assert [row.id for row in resolution.cannot] == ["port", "tool", "file"]
     assert not (tmp_path / "made").exists()

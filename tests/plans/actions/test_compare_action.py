@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-from action_world import around, asked, child, context, needs, work
+from action_world import child, context, needs, run_context, step_context, work
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from thoroughness import sample
@@ -48,12 +48,12 @@ def both(tmp_path):
 
 def act(tmp_path, left, right, what=ALL, exclude=(), one=None, **world):
     inputs = {"left": str(left), "right": str(right), "what": list(what), "exclude": list(exclude)}
-    return compare.act(asked("compare", inputs), around(tmp_path, **world), one or work())
+    return compare.act(step_context("compare", inputs), run_context(tmp_path, **world), one or work())
 
 
-def foresee(tmp_path, left, right, what=ALL, more=None, **world):
+def preview(tmp_path, left, right, what=ALL, more=None, **world):
     inputs = {"left": str(left), "right": str(right), "what": list(what)}
-    return compare.foresee(asked("compare", inputs, **(more or {})), around(tmp_path, **world))
+    return compare.preview(step_context("compare", inputs, **(more or {})), run_context(tmp_path, **world))
 
 
 def test_alike_sides_pass(tmp_path, both):
@@ -61,7 +61,7 @@ def test_alike_sides_pass(tmp_path, both):
     assert (outcome.status, outcome.evidence["entries"], outcome.evidence["bytes"]) == ("passed", 6, 3001)
     assert outcome.outputs == {"equal": True, "differences": 0, "paths": []}
     assert set(outcome.outputs) == set(OUTPUTS) == set(RESULTS["compare"])
-    assert foresee(tmp_path, *both).verdict == "ok"
+    assert preview(tmp_path, *both).verdict == "ok"
 
 
 def changed_content(root):
@@ -153,9 +153,9 @@ def test_nothing_compared_proves_nothing(tmp_path):
 def test_a_side_that_is_gone_differs_and_cannot_run(tmp_path, both):
     outcome = act(tmp_path, both[0], tmp_path / "gone")
     assert (outcome.status, outcome.outputs["equal"]) == ("failed", False)
-    found = foresee(tmp_path, both[0], f"live:{tmp_path}/gone")
+    found = preview(tmp_path, both[0], f"live:{tmp_path}/gone")
     assert (found.verdict, found.detail) == ("cannot run", f"there is no {tmp_path}/gone")
-    later = foresee(tmp_path, both[0], tmp_path / "gone", more={"needs": (SimpleNamespace(step="make"),)})
+    later = preview(tmp_path, both[0], tmp_path / "gone", more={"needs": (SimpleNamespace(step="make"),)})
     assert (later.verdict, later.detail.startswith("needs make")) == ("deferred", True)
 
 
@@ -202,11 +202,11 @@ def test_a_live_path_is_found_below_the_restored_root(tmp_path, both):
 )
 def test_data_that_no_snapshot_records_is_unproven_and_cannot_run(tmp_path, both, right, what):
     assert act(tmp_path, both[0], right, what).status == "unproven"
-    assert foresee(tmp_path, both[0], right, what).verdict == "cannot run"
+    assert preview(tmp_path, both[0], right, what).verdict == "cannot run"
 
 
 def test_what_is_not_known_yet_is_deferred(tmp_path, both):
-    found = foresee(tmp_path, "${{ steps.f.outputs.d }}", both[0], more={"context": context(steps=needs("f"))})
+    found = preview(tmp_path, "${{ steps.f.outputs.d }}", both[0], more={"context": context(steps=needs("f"))})
     assert (found.verdict, found.detail) == ("deferred", "needs f")
 
 
@@ -291,7 +291,7 @@ def test_a_snapshot_is_restored_into_scratch_and_compared(tmp_path, both):
         return child(), {"errors": []}
 
     world, one, rooms = world_with_snapshot(tmp_path, restore)
-    assert foresee(tmp_path, "snapshot:3f:/srv", both[0], **world).pins == {"l": ID}
+    assert preview(tmp_path, "snapshot:3f:/srv", both[0], **world).pins == {"l": ID}
     assert act(tmp_path, "snapshot:3f:/srv", both[0], one=one, **world).status == "passed"
     assert asked_for == [["restore", "--to", f"{tmp_path}/side", "--", f"{ID}:/srv"]]
     assert rooms[0][0] >= 3001
@@ -300,15 +300,15 @@ def test_a_snapshot_is_restored_into_scratch_and_compared(tmp_path, both):
 def test_latest_of_several_sources_is_ambiguous(tmp_path, both):
     other = SimpleNamespace(id=b"\xff" * 16, host="web", source="etc", paths=(), tags=(), time_ns=2, sequence=2)
     alone, _, _ = world_with_snapshot(tmp_path, None)
-    assert foresee(tmp_path, "snapshot:latest", both[0], **alone).pins == {"l": ID}
+    assert preview(tmp_path, "snapshot:latest", both[0], **alone).pins == {"l": ID}
     several, _, _ = world_with_snapshot(tmp_path, None, other)
     with pytest.raises(DrtoolError, match="snapshots of source etc of web, source home of web"):
-        foresee(tmp_path, "snapshot:latest", both[0], **several)
+        preview(tmp_path, "snapshot:latest", both[0], **several)
 
 
 def test_a_snapshot_that_is_not_there_or_not_restored_is_an_error(tmp_path, both):
     world, one, _ = world_with_snapshot(tmp_path, lambda words: (child(3, stderr="x\nno room\n"), {"errors": [1]}))
     with pytest.raises(DrtoolError, match="no snapshot's id begins with 'aa'"):
-        foresee(tmp_path, "snapshot:aa", both[0], **world)
+        preview(tmp_path, "snapshot:aa", both[0], **world)
     with pytest.raises(DrtoolError, match="could not be restored to compare it: no room"):
         act(tmp_path, "snapshot:3f", both[0], one=one, **world)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
-from action_world import CANARY, around, asked, context, needs, work
+from action_world import CANARY, context, needs, run_context, step_context, work
 from certificates import certificates
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,11 +74,11 @@ def served(server, scheme):
 
 
 def act(tmp_path, within_s=20.0, **inputs):
-    return probe.act(asked("probe", inputs), around(tmp_path), work(within_s))
+    return probe.act(step_context("probe", inputs), run_context(tmp_path), work(within_s))
 
 
-def foresee(tmp_path, more=None, world=None, **inputs):
-    return probe.foresee(asked("probe", inputs, **(more or {})), world or around(tmp_path))
+def preview(tmp_path, more=None, world=None, **inputs):
+    return probe.preview(step_context("probe", inputs, **(more or {})), world or run_context(tmp_path))
 
 
 # -- http
@@ -213,7 +213,7 @@ def test_a_cancelled_probe_ends_soon(pages, tmp_path):
     one = work()
     threading.Timer(0.3, one.cancelled.set).start()
     began = time.monotonic()
-    outcome = probe.act(asked("probe", {"type": "http", "url": pages.url}), around(tmp_path), one)
+    outcome = probe.act(step_context("probe", {"type": "http", "url": pages.url}), run_context(tmp_path), one)
     assert (outcome.status, outcome.cause) == ("aborted", "cancelled")
     assert time.monotonic() - began < 15
 
@@ -222,20 +222,20 @@ def test_a_cancelled_probe_ends_soon(pages, tmp_path):
 
 
 def test_the_dry_run_asks_for_real(pages, tmp_path):
-    assert foresee(tmp_path, type="http", url=pages.url).verdict == "ok"
+    assert preview(tmp_path, type="http", url=pages.url).verdict == "ok"
     assert len(pages.heard) == 1
-    found = foresee(tmp_path, type="http", url=f"{pages.url}/gone")
+    found = preview(tmp_path, type="http", url=f"{pages.url}/gone")
     assert (found.verdict, "404" in found.detail) == ("cannot run", True)
 
 
 def test_the_dry_run_defers_an_answer_that_a_step_may_change(pages, tmp_path):
     gone = {"type": "http", "url": f"{pages.url}/gone"}
-    missing = foresee(tmp_path, {"context": context(steps=needs("db"))}, type="http", url="${{ steps.db.outputs.url }}")
+    missing = preview(tmp_path, {"context": context(steps=needs("db"))}, type="http", url="${{ steps.db.outputs.url }}")
     assert (missing.verdict, missing.detail) == ("deferred", "needs db")
-    before = foresee(tmp_path, {"needs": (SimpleNamespace(step="start"),)}, **gone)
+    before = preview(tmp_path, {"needs": (SimpleNamespace(step="start"),)}, **gone)
     assert (before.verdict, before.detail.startswith("needs start; now")) == ("deferred", True)
-    assert foresee(tmp_path, {"key": "after.x"}, **gone).verdict == "deferred"
-    assert foresee(tmp_path, **gone, within="5s").verdict == "deferred"
+    assert preview(tmp_path, {"key": "after.x"}, **gone).verdict == "deferred"
+    assert preview(tmp_path, **gone, within="5s").verdict == "deferred"
 
 
 # -- tcp, dns, tls
@@ -385,7 +385,7 @@ def test_a_file_that_may_not_be_inspected_is_unproven(tmp_path):
     loop.symlink_to(loop)
     outcome = act(tmp_path, type="file", path=str(loop))
     assert outcome.status == "unproven"
-    assert foresee(tmp_path, type="file", path=str(loop)).verdict == "cannot run"
+    assert preview(tmp_path, type="file", path=str(loop)).verdict == "cannot run"
 
 
 # -- command
@@ -402,10 +402,10 @@ def test_commands(tmp_path):
 def test_a_program_that_is_not_there_is_unproven_and_cannot_run(tmp_path):
     inputs = {"type": "command", "argv": ["no-such-program"]}
     assert act(tmp_path, **inputs).status == "unproven"
-    found = foresee(tmp_path, {"needs": (SimpleNamespace(step="start"),)}, **inputs)
+    found = preview(tmp_path, {"needs": (SimpleNamespace(step="start"),)}, **inputs)
     assert (found.verdict, "no-such-program" in found.detail) == ("cannot run", True)
 
 
 def test_no_secret_of_a_command_is_shown(tmp_path):
     inputs = {"type": "command", "argv": ["sh", "-c", 'echo "$T"; echo "$T" >&2; exit 1'], "env": {"T": CANARY}}
-    assert CANARY not in repr((act(tmp_path, **inputs), foresee(tmp_path, **inputs)))
+    assert CANARY not in repr((act(tmp_path, **inputs), preview(tmp_path, **inputs)))

@@ -48,7 +48,7 @@ def rot(ground, site):
 
 
 def test_a_backup_is_foreseen_and_made(ground):
-    seen = ground.foresee("backup", {"source": "home"})
+    seen = ground.preview("backup", {"source": "home"})
     assert seen.verdict == "would change"
     done = ground.act("backup", {"source": "home", "tags": ["drill"]})
     assert done.status == "passed", done
@@ -62,7 +62,7 @@ def test_a_backup_is_foreseen_and_made(ground):
     ("source", "why"), [("void", "is empty"), ("nothing", "there is no"), ("hom", "home")], ids=str
 )
 def test_a_backup_that_would_hold_nothing_cannot_run(ground, source, why):
-    seen = ground.foresee("backup", {"source": source})
+    seen = ground.preview("backup", {"source": source})
     assert seen.verdict == "cannot run"
     assert why in seen.detail
 
@@ -72,11 +72,11 @@ def test_a_backup_with_a_site_away_says_what_it_owes(ground):
     done = ground.act("backup", {"source": "home"})
     assert (done.status, done.outputs["degraded"]) == ("passed", False)
     (ground.world.root / "b").rename(ground.world.root / "gone-too")
-    assert "cannot" in ground.foresee("backup", {"source": "home"}).verdict
+    assert "cannot" in ground.preview("backup", {"source": "home"}).verdict
 
 
 def test_a_restore_pins_its_snapshot_and_compares_what_came_back(stored):
-    seen = stored.foresee("restore", WHOLE)
+    seen = stored.preview("restore", WHOLE)
     (row,) = stored.world.snapshots()
     assert (seen.verdict, seen.pins["snapshot"]) == ("ok", row.id.hex())
     (stored.home / "later").write_bytes(noise(1000, 9))
@@ -92,13 +92,13 @@ def test_a_restore_pins_its_snapshot_and_compares_what_came_back(stored):
 
 def test_a_restore_of_a_source_without_a_snapshot_cannot_run(stored):
     with pytest.raises(Exception, match="source orders has no snapshot; there are snapshots of home"):
-        stored.foresee("restore", {"snapshot": {"source": "orders"}, **WHOLE})
+        stored.preview("restore", {"snapshot": {"source": "orders"}, **WHOLE})
 
 
 def test_a_restore_before_the_first_snapshot_cannot_run(stored):
     choice = {"source": "home", "select": "at", "at": "2001-01-01T00:00:00Z"}
     with pytest.raises(Exception, match="no snapshot at or before 2001"):
-        stored.foresee("restore", {"snapshot": choice, **WHOLE})
+        stored.preview("restore", {"snapshot": choice, **WHOLE})
 
 
 def test_a_pack_that_no_permitted_site_has_is_named(stored):
@@ -106,17 +106,17 @@ def test_a_pack_that_no_permitted_site_has_is_named(stored):
     victim, other = next((name, site) for site in "abc" for name in sorted(set().union(*at.values()) - at[site]))
     holder = next(site for site in "abc" if site != other)
     inputs = {"from_sites": [holder, other], **WHOLE}
-    assert stored.foresee("restore", inputs).verdict == "ok"
+    assert stored.preview("restore", inputs).verdict == "ok"
     lose(stored, holder, victim)
-    seen = stored.foresee("restore", inputs)
+    seen = stored.preview("restore", inputs)
     assert (seen.verdict, victim in seen.detail) == ("cannot run", True)
     assert f"are not at {min(holder, other)}, {max(holder, other)}" in seen.detail
-    assert stored.foresee("restore", WHOLE).verdict == "ok"
+    assert stored.preview("restore", WHOLE).verdict == "ok"
 
 
 def test_a_path_that_is_not_in_the_snapshot_is_named(stored):
     with pytest.raises(Exception, match=r"/no/such is not in snapshot"):
-        stored.foresee("restore", {"paths": ["/no/such"], **WHOLE})
+        stored.preview("restore", {"paths": ["/no/such"], **WHOLE})
 
 
 def test_a_destination_without_room_is_refused_beforehand(stored, monkeypatch):
@@ -126,20 +126,20 @@ def test_a_destination_without_room_is_refused_beforehand(stored, monkeypatch):
     monkeypatch.setattr("drtool.plans.scratch.space.room_at", lambda root: small)
     monkeypatch.setattr("drtool.plans.actions.restoring.room_at", lambda root: small)
     for to in ({"scratch": True}, {"path": str(stored.out)}):
-        seen = stored.foresee("restore", {"to": to})
+        seen = stored.preview("restore", {"to": to})
         assert seen.verdict == "cannot run"
         assert "a tenth more than 1200000" in seen.detail
 
 
 def test_an_engine_that_is_not_there_is_named(stored):
-    seen = stored.foresee("restore", {"to": {"scratch": True, "engine": "postgresql"}})
+    seen = stored.preview("restore", {"to": {"scratch": True, "engine": "postgresql"}})
     assert (seen.verdict, "postgresql" in seen.detail) == ("cannot run", True)
 
 
 def test_a_destination_that_is_not_empty_needs_overwrite(stored):
     stored.out.mkdir()
     (stored.out / "mine").write_text("x")
-    seen = stored.foresee("restore", {"to": {"path": str(stored.out)}})
+    seen = stored.preview("restore", {"to": {"path": str(stored.out)}})
     assert (seen.verdict, "is not empty" in seen.detail) == ("cannot run", True)
 
 
@@ -153,7 +153,7 @@ def test_the_preview_of_a_deleting_restore_equals_the_command(stored):
     clutter(stored.out)
     other = stored.world.root / "other"
     clutter(other)
-    seen = stored.foresee("restore", inputs)
+    seen = stored.preview("restore", inputs)
     assert (seen.verdict, seen.evidence["deleted"]) == ("would change", 4)
     assert "4 names that are not in the snapshot would be deleted" in seen.detail
     done = stored.act("restore", inputs, pins=seen.pins)
@@ -168,7 +168,7 @@ def test_excluded_files_are_not_deleted(stored):
     clutter(stored.out)
     inputs = {"to": {"path": str(stored.out)}, "paths": [str(stored.home)], "delete": True}
     inputs |= {"exclude": ["more"], "verify": "none"}
-    assert stored.foresee("restore", inputs).evidence["deleted"] == 1
+    assert stored.preview("restore", inputs).evidence["deleted"] == 1
     done = stored.act("restore", inputs)
     assert (done.status, done.evidence["deleted"]) == ("passed", 1), done
     assert (stored.out / "more/of/it").exists()
@@ -177,7 +177,7 @@ def test_excluded_files_are_not_deleted(stored):
 def test_an_obstacle_to_a_restore_is_reported_in_advance(stored):
     """The repository is at the destination of the snapshot."""
     inputs = {"to": {"path": str(stored.world.root)}, "paths": [str(stored.home)], "delete": True}
-    seen = stored.foresee("restore", inputs)
+    seen = stored.preview("restore", inputs)
     assert (seen.verdict, "this repository lives there" in seen.detail) == ("cannot run", True), seen
 
 
@@ -188,7 +188,7 @@ def test_a_file_goes_back_where_it_was_and_nothing_beside_it_is_touched(stored, 
     (stored.home / "new").write_text("beside it")
     before = everything(stored.home)
     inputs = {"to": {"path": str(victim)}, "paths": [str(victim)], "overwrite": "always", "delete": delete}
-    seen = stored.foresee("restore", inputs)
+    seen = stored.preview("restore", inputs)
     assert (seen.verdict, f"{victim}: snapshot" in seen.detail) == ("would change", True)
     done = stored.act("restore", inputs, pins=seen.pins)
     assert (done.status, done.outputs["path"], done.outputs["file_count"]) == ("passed", str(victim), 1), done
@@ -213,11 +213,11 @@ def test_a_file_goes_into_a_directory_even_of_its_own_name(stored):
 
 def test_the_seed_determines_the_sample(stored):
     inputs = {"level": "sample", "sample": {"count": 3}, "seed": "weekly"}
-    one, two = (stored.foresee("verify", inputs) for _ in range(2))
+    one, two = (stored.preview("verify", inputs) for _ in range(2))
     assert one.evidence["sample"] == two.evidence["sample"]
     assert len(one.evidence["sample"]) == 3
     assert 0 < one.evidence["bound_if_clean"] < 1
-    others = [stored.foresee("verify", {**inputs, "seed": f"other {n}"}).evidence["sample"] for n in range(4)]
+    others = [stored.preview("verify", {**inputs, "seed": f"other {n}"}).evidence["sample"] for n in range(4)]
     assert any(other != one.evidence["sample"] for other in others)
     done = stored.act("verify", inputs)
     assert (done.status, done.outputs["checked"]) == ("passed", 3), done
@@ -251,7 +251,7 @@ def test_damage_to_the_catalogue_fails_a_sample_and_is_healed_by_name_as_the_wee
 
 def test_verifying_nothing_proves_nothing(stored):
     assert stored.act("verify", {"level": "full", "objects": []}, pins={"snapshots": []}).status == "unproven"
-    pins = stored.foresee("verify", {"level": "structure", "sites": ["a"]}).pins
+    pins = stored.preview("verify", {"level": "structure", "sites": ["a"]}).pins
     (stored.world.root / "a").rename(stored.world.root / "gone")
     done = stored.act("verify", {"level": "structure", "sites": ["a"]}, pins=pins)
     assert (done.status, "a/main" in done.detail) == ("unproven", True)
@@ -277,27 +277,27 @@ def test_trial_restores_of_several_sources_tell_of_each_snapshot(stored):
 
 def test_a_retired_source_does_not_block_the_trials_of_others(stored):
     stored.world.backup(stored.home, source="retired", time_ns=time.time_ns() - 100 * 86_400 * 10**9)
-    seen = stored.foresee("verify", {"level": "restore", "snapshot": {"select": "random", "within": "90d"}})
+    seen = stored.preview("verify", {"level": "restore", "snapshot": {"select": "random", "within": "90d"}})
     assert (seen.verdict, len(seen.pins["snapshots"])) == ("ok", 1), seen
     by_name = {"level": "restore", "snapshot": {"source": "retired", "select": "random", "within": "90d"}}
     with pytest.raises(DrtoolError, match="source retired has no snapshot from the last 90d"):
-        stored.foresee("verify", by_name)
+        stored.preview("verify", by_name)
 
 
 def test_a_repair_is_foreseen_and_goes_no_further_than_allowed(stored):
-    assert stored.foresee("repair", {}).verdict == "ok"
+    assert stored.preview("repair", {}).verdict == "ok"
     site = fullest(stored)
     other = next(each for each in "abc" if each != site)
     names = stored.world.names(site)[:2]
     for name in names:
         lose(stored, site, name)
-    seen = stored.foresee("repair", {})
+    seen = stored.preview("repair", {})
     assert seen.verdict == "would change"
     assert seen.evidence["copied"]["copies"] == 2
-    assert "2 objects" in stored.foresee("repair", {"max_objects": 1}).detail
+    assert "2 objects" in stored.preview("repair", {"max_objects": 1}).detail
     refused = stored.act("repair", {"max_objects": 1}, pins={})
     assert (refused.status, refused.cause) == ("failed", "refused"), refused
-    assert stored.foresee("repair", {"site": other}).verdict == "ok"
+    assert stored.preview("repair", {"site": other}).verdict == "ok"
     done = stored.act("repair", {"objects": names[:1], "site": site})
     assert (done.outputs["copied"], names[0] in stored.world.names(site)) == (1, True)
     assert names[1] not in stored.world.names(site)
@@ -308,12 +308,12 @@ def test_an_object_without_a_good_copy_cannot_be_repaired(stored):
     for site in "abc":
         if victim in stored.world.names(site):
             lose(stored, site, victim)
-    seen = stored.foresee("repair", {})
+    seen = stored.preview("repair", {})
     assert (seen.verdict, victim in seen.detail) == ("cannot run", True)
 
 
 def test_a_rebalance_with_nothing_to_move_says_so(stored):
-    assert stored.foresee("rebalance", {}).verdict == "ok"
+    assert stored.preview("rebalance", {}).verdict == "ok"
     done = stored.act("rebalance", {})
     assert (done.status, done.outputs["copied"]) == ("passed", 0)
 
@@ -337,7 +337,7 @@ def held(ground, inputs, pins, until):
 def test_a_fault_corrupts_its_victims_is_found_and_leaves_nothing(stored):
     site = fullest(stored)
     fault = corrupting(site)
-    seen = stored.foresee("fault", fault)
+    seen = stored.preview("fault", fault)
     victims = seen.pins["victims"][f"{site}/main"]
     assert (seen.verdict, len(victims)) == ("would change", 2)
     found = []
@@ -352,37 +352,37 @@ def test_a_fault_corrupts_its_victims_is_found_and_leaves_nothing(stored):
     assert (found[0].status, found[0].outputs["bad_objects"]) == ("failed", sorted(victims))
     assert found[1].status == "passed"
     assert (proof.status, proof.evidence["ended_by"], proof.evidence["removed"]) == ("passed", "released", True)
-    assert not list((stored.around.state_dir / "faults").glob("*.json"))
+    assert not list((stored.run_context.state_dir / "faults").glob("*.json"))
 
 
 def test_a_cancelled_fault_is_removed(stored):
     inputs = {"type": "offline", "target": {"site": "a"}, "duration": "60s"}
-    pins = stored.foresee("fault", inputs).pins
+    pins = stored.preview("fault", inputs).pins
     proof = held(stored, inputs, pins, lambda work, _: work.cancelled.set())
     assert (proof.status, proof.evidence["removed"]) == ("aborted", True)
 
 
 def test_guards_are_asked_again_right_before_the_injection(stored):
     inputs = {"type": "offline", "target": {"site": "a"}, "duration": "60s"}
-    pins = stored.foresee("fault", inputs).pins
+    pins = stored.preview("fault", inputs).pins
     (stored.world.root / "b").rename(stored.world.root / "gone")  # after the dry run
     refused = stored.act("fault", inputs, pins=pins)
     assert (refused.status, refused.cause) == ("failed", "refused")
-    assert not list(stored.around.state_dir.glob("faults/*.json"))
+    assert not list(stored.run_context.state_dir.glob("faults/*.json"))
 
 
 def test_a_plan_that_excludes_every_site_verifies_none(world):
-    seen = Ground(world, Guards(never_sites=("a", "b", "c"))).foresee("verify", {"level": "structure"})
+    seen = Ground(world, Guards(never_sites=("a", "b", "c"))).preview("verify", {"level": "structure"})
     assert (seen.verdict, "excludes every site" in seen.detail) == ("cannot run", True)
 
 
 def test_the_kill_switch_and_forbidden_sites_are_reported_in_advance(world):
     ground = Ground(world, Guards(never_sites=("a",), kill_switch=str(world.root / "STOP")))
     inputs = {"type": "slow", "target": {"site": "a"}, "amount": {"latency": "1s"}, "duration": "60s"}
-    assert "site a must never be affected" in ground.foresee("fault", inputs).detail
+    assert "site a must never be affected" in ground.preview("fault", inputs).detail
     (world.root / "STOP").touch()
     inputs["target"] = {"site": "b"}
-    assert "STOP exists" in ground.foresee("fault", inputs).detail
+    assert "STOP exists" in ground.preview("fault", inputs).detail
 
 
 def test_a_step_that_is_not_done_in_time_is_ended(stored):
@@ -398,12 +398,12 @@ def test_a_rebalance_of_more_than_is_allowed_touches_nothing(stored, limit):
     lost = stored.world.names(site)[:2]
     for name in lost:
         lose(stored, site, name)
-    seen = stored.foresee("rebalance", limit)
+    seen = stored.preview("rebalance", limit)
     assert (seen.verdict, "are allowed" in seen.detail) == ("cannot run", True)
     done = stored.act("rebalance", limit, pins={})
     assert (done.status, done.cause) == ("failed", "refused"), done
     assert not set(lost) & set(stored.world.names(site))
-    assert stored.foresee("rebalance", {}).verdict == "would change"
+    assert stored.preview("rebalance", {}).verdict == "would change"
 
 
 def test_with_a_site_away_only_what_was_read_is_proven(stored):
@@ -416,7 +416,7 @@ def test_with_a_site_away_only_what_was_read_is_proven(stored):
     names = {site: set(stored.world.names(site)) for site in "abc"}
     away = next(site for site in "abc" if names[site] - set.intersection(*names.values()))  # it has one of two copies
     (stored.world.root / away).rename(stored.world.root / "gone")
-    foreseen = {level: stored.foresee("verify", inputs).provable for level, inputs in steps.items()}
+    foreseen = {level: stored.preview("verify", inputs).provable for level, inputs in steps.items()}
     assert foreseen == {"full": False, "structure": False, "sample": True, "restore": True}
     found = {level: stored.act("verify", inputs) for level, inputs in steps.items()}
     assert {level: one.status for level, one in found.items()} == {

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from action_world import CANARY, around, asked, context, needs, work
+from action_world import CANARY, context, needs, run_context, step_context, work
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions.programs_run import OUTPUTS, RunAction
@@ -22,16 +22,16 @@ def alive(pid):
         return False
 
 
-def foresee(tmp_path, more=None, **inputs):
-    return run.foresee(asked("run", inputs, **(more or {})), around(tmp_path))
+def preview(tmp_path, more=None, **inputs):
+    return run.preview(step_context("run", inputs, **(more or {})), run_context(tmp_path))
 
 
 def act(tmp_path, within_s=20.0, **inputs):
-    return run.act(asked("run", inputs), around(tmp_path), work(within_s))
+    return run.act(step_context("run", inputs), run_context(tmp_path), work(within_s))
 
 
 def test_without_check_nothing_is_started_and_nothing_is_claimed(tmp_path):
-    found = foresee(tmp_path, argv=["touch", f"{tmp_path}/made"])
+    found = preview(tmp_path, argv=["touch", f"{tmp_path}/made"])
     assert found.verdict == "would change"
     assert not found.provable
     assert "cannot be known" in found.detail
@@ -39,13 +39,13 @@ def test_without_check_nothing_is_started_and_nothing_is_claimed(tmp_path):
 
 
 def test_the_check_alone_is_run(tmp_path):
-    found = foresee(tmp_path, argv=["touch", f"{tmp_path}/made"], check=["touch", f"{tmp_path}/checked"])
+    found = preview(tmp_path, argv=["touch", f"{tmp_path}/made"], check=["touch", f"{tmp_path}/checked"])
     assert (found.verdict, found.provable) == ("would change", True)
     assert os.listdir(tmp_path) == ["checked"]
 
 
 def test_a_check_that_fails_is_why_it_cannot_run(tmp_path):
-    found = foresee(tmp_path, argv=["true"], check=["sh", "-c", "echo no room >&2; exit 3"], changes="nothing")
+    found = preview(tmp_path, argv=["true"], check=["sh", "-c", "echo no room >&2; exit 3"], changes="nothing")
     assert found.verdict == "cannot run"
     assert found.detail == "its check sh ended with 3: no room"
 
@@ -61,13 +61,13 @@ def test_a_check_that_fails_is_why_it_cannot_run(tmp_path):
     ],
 )
 def test_a_missing_part_is_named(tmp_path, inputs, why):
-    found = foresee(tmp_path, **inputs)
+    found = preview(tmp_path, **inputs)
     assert found.verdict == "cannot run"
     assert why in found.detail
 
 
 def test_what_is_not_known_yet_is_deferred(tmp_path):
-    found = foresee(tmp_path, {"context": context(steps=needs("fetch"))}, argv=["ls", "${{ steps.fetch.outputs.dir }}"])
+    found = preview(tmp_path, {"context": context(steps=needs("fetch"))}, argv=["ls", "${{ steps.fetch.outputs.dir }}"])
     assert (found.verdict, found.detail) == ("deferred", "needs fetch")
 
 
@@ -118,7 +118,7 @@ def test_a_timeout_kills_the_group(tmp_path):
 def test_a_cancelled_run_is_aborted(tmp_path):
     one = work()
     threading.Timer(0.3, one.cancelled.set).start()
-    outcome = run.act(asked("run", {"argv": ["sleep", "50"]}), around(tmp_path), one)
+    outcome = run.act(step_context("run", {"argv": ["sleep", "50"]}), run_context(tmp_path), one)
     assert (outcome.status, outcome.cause) == ("aborted", "cancelled")
 
 
@@ -128,7 +128,9 @@ def test_no_secret_in_words_details_or_evidence(tmp_path):
     script.write_text('echo "out $TOKEN"; echo "err $TOKEN" >&2; touch "$0.began"; sleep 1; exit 1')
     inputs = {"argv": ["sh", str(script)], "env": {"TOKEN": CANARY}, "stdin": CANARY}
     results = []
-    thread = threading.Thread(target=lambda: results.append(run.act(asked("run", inputs), around(tmp_path), work())))
+    thread = threading.Thread(
+        target=lambda: results.append(run.act(step_context("run", inputs), run_context(tmp_path), work()))
+    )
     thread.start()
     until = time.monotonic() + 10
     while not (tmp_path / "script.began").exists() and time.monotonic() < until:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from action_world import CANARY, around, asked, child, context, needs, work
+from action_world import CANARY, child, context, needs, run_context, step_context, work
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +36,7 @@ def act(tmp_path, engine, dsn, query, *params, expect, **world):
         "params": list(params),
         "expect": expect,
     }
-    return probe.act(asked("probe", inputs), around(tmp_path, **world), work())
+    return probe.act(step_context("probe", inputs), run_context(tmp_path, **world), work())
 
 
 def state_of(folder):
@@ -128,16 +128,16 @@ def test_an_endless_query_is_abandoned(tmp_path, database):
     query = "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r"
     inputs = {"type": "sql", "engine": "sqlite", "dsn": str(database), "query": query, "expect": {"rows": 1}}
     began = time.monotonic()
-    outcome = probe.act(asked("probe", inputs), around(tmp_path), work(0.6))
+    outcome = probe.act(step_context("probe", inputs), run_context(tmp_path), work(0.6))
     assert (outcome.status, "in time" in outcome.detail) == ("failed", True)
     assert time.monotonic() - began < 30
 
 
 def test_the_dry_run_asks_a_database_that_is_there_and_defers_one_that_is_not_yet(tmp_path, database):
     inputs = {"type": "sql", "engine": "sqlite", "dsn": str(database), "query": "select 1", "expect": {"equals": 1}}
-    assert probe.foresee(asked("probe", inputs), around(tmp_path)).verdict == "ok"
-    later = asked("probe", inputs | {"dsn": "${{ steps.db.outputs.dsn }}"}, context=context(steps=needs("db")))
-    assert probe.foresee(later, around(tmp_path)).detail == "needs db"
+    assert probe.preview(step_context("probe", inputs), run_context(tmp_path)).verdict == "ok"
+    later = step_context("probe", inputs | {"dsn": "${{ steps.db.outputs.dsn }}"}, context=context(steps=needs("db")))
+    assert probe.preview(later, run_context(tmp_path)).detail == "needs db"
 
 
 # -- PostgreSQL
@@ -254,7 +254,7 @@ def test_postgresql_answers_and_is_never_changed(tmp_path, cluster, query, param
         "params": list(params),
         "expect": expect,
     }
-    outcome = probe.act(asked("probe", inputs), around(tmp_path), work(3.0 if "sleep" in query else 20.0))
+    outcome = probe.act(step_context("probe", inputs), run_context(tmp_path), work(3.0 if "sleep" in query else 20.0))
     assert outcome.status == status, outcome.detail
     assert CANARY not in repr(outcome)
     after = act(tmp_path, "postgresql", cluster.dsn, "select count(*) from orders", expect={"equals": 3})

@@ -93,11 +93,11 @@ def test_the_incident_clock_needs_the_time_of_the_incident(measured):
     ],
 )
 def test_simultaneous_waits_for_people_count_once(measured, waits, human_s):
-    asked = [
+    step_context = [
         Ended(at=at(60 + to), elapsed_s=to, key=f"ask{number}", status="passed", human_s=to - since)
         for number, (since, to) in enumerate(waits)
     ]
-    found = measured("{}", *sorted(asked, key=lambda event: event.elapsed_s), restored("one", at(30), 180))
+    found = measured("{}", *sorted(step_context, key=lambda event: event.elapsed_s), restored("one", at(30), 180))
     assert found.values["time"] == {"wall_seconds": 120, "human_seconds": human_s, "machine_seconds": 120 - human_s}
 
 

@@ -267,8 +267,8 @@ def test_secrets_are_allowed_where_they_are_never_shown():
         told(step("uses: run, with: {argv: [x], env: {P: '${{ secrets.s }}'}, stdin: '${{ secrets.t }}'}", more=more))
         == []
     )
-    asked = "type: http, url: 'https://x/', headers: {Authorization: 'Bearer ${{ secrets.s }}'}"
-    assert told(step(f"uses: probe, with: {{{asked}}}", more=more)) == []
+    step_context = "type: http, url: 'https://x/', headers: {Authorization: 'Bearer ${{ secrets.s }}'}"
+    assert told(step(f"uses: probe, with: {{{step_context}}}", more=more)) == []
     dsn = "type: sql, engine: mysql, dsn: 'x:${{ secrets.t }}@y', query: q, expect: {rows: 1}"
     assert told(step(f"uses: probe, with: {{{dsn}}}", more=more)) == []
 

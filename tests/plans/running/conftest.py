@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from drtool.plans.actions.port import Around, Foresight, Outcome
+from drtool.plans.actions.port import Outcome, Preview, RunContext
 from drtool.plans.evidence.objectives import Measures
 from drtool.plans.language import load_plan
 from drtool.plans.language.values import Moment
 from drtool.plans.language.variables import resolve_vars
 from drtool.plans.running.facts import Given
 from drtool.plans.running.secrets import read_secrets, redactor
-from drtool.plans.running.session import Run, carry_on, carry_out, foresee
+from drtool.plans.running.session import Run, carry_on, carry_out, preview
 
 HEAD = "version: 1\nid: t\ntitle: a test\n"
 
@@ -28,16 +28,16 @@ class Scripted:
     def __getitem__(self, uses):
         return self
 
-    def foresee(self, asked, around):
-        return self.script.get(f"foresee {asked.key}", Foresight(verdict="ok"))
+    def preview(self, step_context, run_context):
+        return self.script.get(f"preview {step_context.key}", Preview(verdict="ok"))
 
-    def act(self, asked, around, work):
-        self.done.append(asked.key)
+    def act(self, step_context, run_context, work):
+        self.done.append(step_context.key)
         self.threads.add(threading.get_ident())
-        given = self.script.get(asked.key, Outcome(status="passed"))
+        given = self.script.get(step_context.key, Outcome(status="passed"))
         if isinstance(given, list):
             given = given[min(work.attempt, len(given)) - 1]
-        return given(asked, around, work) if callable(given) else given
+        return given(step_context, run_context, work) if callable(given) else given
 
 
 def nothing_measured(plan, events):
@@ -57,7 +57,7 @@ class Bench:
         now = Moment(time.time_ns())
         secrets = read_secrets(plan.secrets, environ or {})
         values = resolve_vars(plan, variables, now)
-        around = Around(
+        run_context = RunContext(
             run=run,
             plan=plan,
             live=live,
@@ -83,7 +83,14 @@ class Bench:
         given = Given(run=run, scope=plan.scope, started=now, vars=values, secrets=secrets)
         self.actions = Scripted(script or {})
         return Run(
-            plan=plan, given=given, around=around, actions=self.actions, host="h", user="u", live=live, variables={}
+            plan=plan,
+            given=given,
+            context=run_context,
+            actions=self.actions,
+            host="h",
+            user="u",
+            live=live,
+            variables={},
         )
 
     def run(self, text, script=None, **more):
@@ -91,7 +98,7 @@ class Bench:
 
     def carried_out(self, run, *, again=False, measure=nothing_measured):
         act = carry_on if again else carry_out
-        result = act(run, foresee(run), measure, self.interrupted)
+        result = act(run, preview(run), measure, self.interrupted)
         statuses = {
             event.key: event.status
             for event in result.events

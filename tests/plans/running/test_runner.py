@@ -12,13 +12,13 @@ import pytest
 from thoroughness import STRIDE
 
 from drtool.errors import DrtoolError, UsageError
-from drtool.plans.actions.port import Foresight, Outcome
+from drtool.plans.actions.port import Outcome, Preview
 from drtool.plans.evidence.objectives import Measures
 from drtool.plans.journal.events import Cancelled, Ended, Pinned, RunEnded
 from drtool.plans.journal.file import read
 from drtool.plans.running import attempts
 from drtool.plans.running.runs import GroupBusy, held_group, last_unfinished, past_runs
-from drtool.plans.running.session import check_before, foresee
+from drtool.plans.running.session import check_before, preview
 
 TWO = """
 steps:
@@ -86,7 +86,7 @@ def test_an_optional_step_that_is_unproven_is_listed_and_the_run_passes(bench):
 
 
 def test_an_action_that_is_broken_fails_with_its_traceback_and_the_rest_is_cleaned_up(bench):
-    def broken(asked, around, work):
+    def broken(step_context, run_context, work):
         raise ZeroDivisionError("boom")
 
     run = bench.run(TWO, {"a": broken})
@@ -97,7 +97,7 @@ def test_an_action_that_is_broken_fails_with_its_traceback_and_the_rest_is_clean
 
 
 def test_our_own_error_is_reported_with_its_hint(bench):
-    def refused(asked, around, work):
+    def refused(step_context, run_context, work):
         raise DrtoolError("not enough room", hint="make some")
 
     run = bench.run(TWO, {"a": refused})
@@ -123,8 +123,8 @@ steps:
         {
             "a": Outcome(status="passed", outputs={"stdout": "hi"}),
             **{
-                f"d[{n}]": lambda asked, around, work: Outcome(
-                    status="passed", outputs={"stdout": asked.action.argv[1]}
+                f"d[{n}]": lambda step_context, run_context, work: Outcome(
+                    status="passed", outputs={"stdout": step_context.action.argv[1]}
                 )
                 for n in range(3)
             },
@@ -139,8 +139,10 @@ def test_pins_are_passed_on_and_recorded(bench):
     run = bench.run(
         TWO,
         {
-            "foresee a": Foresight(verdict="would change", detail="x", pins={"snapshot": "abc"}),
-            "a": lambda asked, around, work: seen.append(dict(asked.pins)) or Outcome(status="passed"),
+            "preview a": Preview(verdict="would change", detail="x", pins={"snapshot": "abc"}),
+            "a": lambda step_context, run_context, work: (
+                seen.append(dict(step_context.pins)) or Outcome(status="passed")
+            ),
         },
     )
     assert seen == [{"snapshot": "abc"}]
@@ -151,11 +153,11 @@ def test_the_dry_run_changes_nothing_and_names_each_reason(bench):
     run = bench.made(
         TWO,
         {
-            "foresee a": Foresight(verdict="cannot run", detail="no snapshot of home"),
-            "foresee b": Foresight(verdict="deferred", detail="needs a"),
+            "preview a": Preview(verdict="cannot run", detail="no snapshot of home"),
+            "preview b": Preview(verdict="deferred", detail="needs a"),
         },
     )
-    resolution = foresee(run)
+    resolution = preview(run)
     assert [row.status for row in resolution.rows] == ["cannot run: no snapshot of home", "deferred (needs a)", "ok"]
     assert [row.id for row in resolution.cannot] == ["a"]
     assert list(bench.state.iterdir()) == []
@@ -163,7 +165,7 @@ def test_the_dry_run_changes_nothing_and_names_each_reason(bench):
 
 
 def test_ctrl_c_ends_running_steps_and_cleans_up(bench):
-    def waits(asked, around, work):
+    def waits(step_context, run_context, work):
         bench.interrupts.append("SIGINT")
         return FAILED if work.cancelled.wait(60) else Outcome(status="passed")
 
@@ -177,7 +179,7 @@ def test_ctrl_c_ends_running_steps_and_cleans_up(bench):
 
 def test_a_second_interruption_ends_the_cleaning_up_too(bench):
     def waits(word):
-        def act(asked, around, work):
+        def act(step_context, run_context, work):
             bench.interrupts.append(word)
             return FAILED if work.cancelled.wait(60) else Outcome(status="passed")
 
@@ -191,7 +193,7 @@ def test_a_second_interruption_ends_the_cleaning_up_too(bench):
 def test_a_run_that_takes_too_long_is_ended(bench):
     run = bench.run(
         "guards: {max_duration: 1s}" + TWO,
-        {"a": lambda asked, around, work: FAILED if work.cancelled.wait(60) else None},
+        {"a": lambda step_context, run_context, work: FAILED if work.cancelled.wait(60) else None},
     )
     assert (run.conclusion.verdict, run.conclusion.exit_code) == ("aborted", 1)
     assert "max_duration" in run.conclusion.reason
@@ -201,7 +203,7 @@ def test_a_run_that_takes_too_long_is_ended(bench):
 def test_a_kill_switch_ends_it(bench, tmp_path):
     switch = tmp_path / "STOP"
 
-    def waits(asked, around, work):
+    def waits(step_context, run_context, work):
         switch.touch()
         return FAILED if work.cancelled.wait(60) else None
 
@@ -212,13 +214,13 @@ def test_a_kill_switch_ends_it(bench, tmp_path):
 def test_scratch_lasts_until_the_end_and_is_gone_then(bench):
     places = []
 
-    def restores(asked, around, work):
+    def restores(step_context, run_context, work):
         place = work.scratch(1000, 3)
         (place / "data").write_text("x")
         places.append(place)
         return Outcome(status="passed")
 
-    def looks(asked, around, work):
+    def looks(step_context, run_context, work):
         assert (places[0] / "data").exists()
         return Outcome(status="passed")
 
@@ -231,7 +233,7 @@ def test_resources_that_outlive_their_step_end_in_reverse_order(bench):
     ended = []
 
     def starts(name):
-        def act(asked, around, work):
+        def act(step_context, run_context, work):
             work.at_end(lambda: ended.append(name) or [])
             return Outcome(status="passed")
 
@@ -246,7 +248,7 @@ def test_no_secret_is_recorded_in_any_form(bench):
     run = bench.run(
         "secrets: {key: {env: THE_KEY}}\n" + TWO,
         {
-            "a": lambda asked, around, work: Outcome(
+            "a": lambda step_context, run_context, work: Outcome(
                 status="failed",
                 detail=f"refused {canary}",
                 outputs={canary: [canary]},
@@ -320,12 +322,12 @@ def test_every_undo_is_tried_with_its_own_timeout_even_if_others_fail(bench, mon
     monkeypatch.setattr(attempts, "GRACE_S", 0.5)
     left_s = {}
 
-    def took(asked, around, work):
-        left_s[asked.key] = work.ends_at - time.monotonic()
+    def took(step_context, run_context, work):
+        left_s[step_context.key] = work.ends_at - time.monotonic()
         return Outcome(status="passed")
 
-    def hangs(asked, around, work):
-        took(asked, around, work)
+    def hangs(step_context, run_context, work):
+        took(step_context, run_context, work)
         return Event().wait(30)
 
     run = bench.run(UNDOS, {"c": FAILED, "undo:b": hangs, "undo:b.2": took, "undo:b.3": took, "undo:a": took})
@@ -346,9 +348,11 @@ def test_every_undo_is_tried_with_its_own_timeout_even_if_others_fail(bench, mon
 
 def test_each_undo_has_its_own_pins(bench):
     seen = {}
-    script = {f"foresee {key}": Foresight(verdict="ok", pins={"of": key}) for key in ("undo:b", "undo:b.2", "undo:b.3")}
+    script = {f"preview {key}": Preview(verdict="ok", pins={"of": key}) for key in ("undo:b", "undo:b.2", "undo:b.3")}
     script |= {
-        key: lambda asked, around, work: seen.update({asked.key: asked.pins["of"]}) or Outcome(status="passed")
+        key: lambda step_context, run_context, work: (
+            seen.update({step_context.key: step_context.pins["of"]}) or Outcome(status="passed")
+        )
         for key in ("undo:b", "undo:b.3")
     }
     bench.run(UNDOS, {"c": FAILED, **script})
@@ -356,7 +360,7 @@ def test_each_undo_has_its_own_pins(bench):
 
 
 def test_a_first_interruption_lets_the_running_undo_finish(bench):
-    def waits(asked, around, work):
+    def waits(step_context, run_context, work):
         bench.interrupts.append("SIGINT")
         return FAILED if work.cancelled.wait(2) else Outcome(status="passed")
 

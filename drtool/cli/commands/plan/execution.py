@@ -56,8 +56,8 @@ def event_handler(call: Call, run: "Run") -> "Callable[[Event], None]":
         elif isinstance(event, Ended):
             again = "; it is retried" if event.retry_at_s is not None else ""
             call.emit(StepNoted(step=event.key, status=event.status, detail=event.detail + again))
-        for channel, name, message in announcements(run.plan, run.around.run, event):
-            problem = run.around.tell(channel, name, message)
+        for channel, name, message in announcements(run.plan, run.context.run, event):
+            problem = run.context.tell(channel, name, message)
             if problem:
                 call.emit(Warned(message=f"channel {channel} did not receive {name}: {problem}"))
 
@@ -79,7 +79,7 @@ def show_result(call: Call, run: "Run", result: "Result", likely: "Expected") ->
 def run_head(run: "Run", verdict: str, *, dry_run: bool) -> Document:
     plan = run.plan
     return {
-        "run_id": run.around.run,
+        "run_id": run.context.run,
         "plan": plan.id,
         "title": plan.title,
         "verdict": verdict,
@@ -125,7 +125,7 @@ def _done(run: "Run", result: "Result", likely: "Expected") -> Document:
         "leftovers": list(conclusion.leftovers),
         "reason": conclusion.reason,
         "journal_digest": result.digest,
-        "journal": os.fspath(run.around.folder),
+        "journal": os.fspath(run.context.folder),
         "wall_seconds": result.events[-1].elapsed_s if result.events else 0.0,
     }
 

@@ -86,13 +86,13 @@ def expected(call: "Call", run: "Run", resolution: "Resolution") -> Expected:
     recorded: tuple[RecordedRun, ...] = ()
     try:
         if call.settings.config_path is not None:
-            with run.around.repository() as repository:
+            with run.context.repository() as repository:
                 recorded = repository.view.state.runs
     except DrtoolError as error:
         call.emit(Warned(message=f"estimates use only this host's runs: {error.message}"))
     steps = steps_by_id(run.plan)
     past = list(past_runs(call.state_dir))
-    own_s = {row.id: steps[row.id].estimate_s or row.foresight.estimate_s for row in resolution.rows if row.id in steps}
+    own_s = {row.id: steps[row.id].estimate_s or row.preview.estimate_s for row in resolution.rows if row.id in steps}
     return Expected(
         _known(estimates(history(recorded, past, call.settings.host), run.plan.id)),
         _known(step_estimates(past, run.plan.id, own_s)),

@@ -36,7 +36,7 @@ def plan_resume(
     from drtool.plans.language.variables import restore_vars
     from drtool.plans.running.kept_plan import kept_plan
     from drtool.plans.running.runs import folder_of, last_unfinished
-    from drtool.plans.running.session import carry_on, foresee
+    from drtool.plans.running.session import carry_on, preview
     from drtool.plans.running.state import RunState
 
     call: Call = context.obj
@@ -61,7 +61,7 @@ def plan_resume(
         incident=incident,
         resolved=restore_vars(plan, began.variables, started),
     )
-    resolution = foresee(again)
+    resolution = preview(again)
     likely = expected(call, again, resolution)
     with signals() as interrupted:
         result = carry_on(again, resolution, measure, interrupted, event_handler(call, again))

@@ -56,7 +56,7 @@ def plan_run(
     from drtool.plans.evidence.objectives import measure
     from drtool.plans.running.kept_plan import keep_plan
     from drtool.plans.running.runs import new_run_id
-    from drtool.plans.running.session import carry_out, check_before, foresee, started_now
+    from drtool.plans.running.session import carry_out, check_before, preview, started_now
     from drtool.plans.running.telling import untold
 
     loaded = trusted_plan(call, plan, file)
@@ -76,13 +76,13 @@ def plan_run(
         call.emit(
             Warned(message="rto counts from the incident: without --incident-at it can be neither measured nor passed")
         )
-    resolution = foresee(run)
+    resolution = preview(run)
     if dry_run or resolution.cannot:
         document = _preview_document(run, resolution, expected(call, run, resolution), dry_run=dry_run)
         call.show(document, run_view(document), exit_code=1 if resolution.cannot else 0)
         return
     likely = expected(call, run, resolution)
-    for row in untold(run.plan, run.around.can_tell):
+    for row in untold(run.plan, run.context.can_tell):
         call.emit(Warned(message=f"the plan's notify: {row}"))
     with signals() as interrupted:
         result = carry_out(
@@ -91,7 +91,7 @@ def plan_run(
             measure,
             interrupted,
             event_handler(call, run),
-            begun=partial(keep_plan, loaded, file.parent, run.around.folder),
+            begun=partial(keep_plan, loaded, file.parent, run.context.folder),
         )
     show_result(call, run, result, likely)
 
@@ -120,7 +120,7 @@ def _preview_document(run: "Run", resolution: "Resolution", likely: "Expected", 
             "status": row.status,
             "seconds": None,
             "estimate": likely.steps.get(row.id),
-            "detail": row.foresight.detail,
+            "detail": row.preview.detail,
         }
         for row in resolution.rows
     ]
@@ -132,9 +132,9 @@ def _preview_document(run: "Run", resolution: "Resolution", likely: "Expected", 
             if target is not None or name in likely.objectives
         },
         "unproven": [
-            f"{row.id}: {row.foresight.detail or 'cannot be checked beforehand'}" for row in resolution.unprovable
+            f"{row.id}: {row.preview.detail or 'cannot be checked beforehand'}" for row in resolution.unprovable
         ],
         "leftovers": [],
-        "untold": untold(run.plan, run.around.can_tell),
+        "untold": untold(run.plan, run.context.can_tell),
         "reason": f"{len(resolution.cannot)} cannot run" if resolution.cannot else "",
     }

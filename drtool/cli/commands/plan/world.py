@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from drtool.cli.core.call import Call, make_private
-from drtool.plans.actions.port import Around
+from drtool.plans.actions.port import RunContext
 from drtool.plans.actions.programs import run_program
 from drtool.plans.actions.registry import Actions
 from drtool.plans.approvals import Approver
@@ -57,7 +57,7 @@ def world(
     )
     channels = Channels(settings.config.notify)
     approver = Approver(folder, channels.tell, channels.can_tell)
-    around = Around(
+    run_context = RunContext(
         run=run_id,
         plan=plan,
         live=live,
@@ -84,7 +84,7 @@ def world(
     return Run(
         plan=plan,
         given=given,
-        around=around,
+        context=run_context,
         actions=Actions(),
         host=settings.host,
         user=settings.user,

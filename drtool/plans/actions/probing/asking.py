@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Around, Asked, Foresight, Outcome, Work
+from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.probing.local import ask_command, ask_file
 from drtool.plans.actions.probing.network import ask_dns, ask_tcp, ask_tls
 from drtool.plans.actions.probing.replies import Reply, bad
@@ -52,28 +52,28 @@ class Told(Struct, frozen=True, kw_only=True):
 class ProbeAction:
     """An implementation of `port.Action`."""
 
-    def foresee(self, asked: Asked, around: Around) -> Foresight:
-        probe: Probe = asked.action
-        if asked.missing:
-            return Foresight(verdict="deferred", detail=f"needs {', '.join(sorted(asked.missing))}")
-        told = ask(probe, around, time.monotonic() + min(asked.step.timeout_s, ONE_S))
-        detail = around.redact(told.detail)
+    def preview(self, step_context: StepContext, run_context: RunContext) -> Preview:
+        probe: Probe = step_context.action
+        if step_context.missing:
+            return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}")
+        told = ask(probe, run_context, time.monotonic() + min(step_context.step.timeout_s, ONE_S))
+        detail = run_context.redact(told.detail)
         if told.reply is not None and told.reply.good:
-            return Foresight(verdict="ok", detail=detail, estimate_s=None)
-        waits_for = _waits_for(asked, around) if told.reply is not None else ""
+            return Preview(verdict="ok", detail=detail, estimate_s=None)
+        waits_for = _waits_for(step_context, run_context) if told.reply is not None else ""
         if waits_for:
-            return Foresight(verdict="deferred", detail=f"needs {waits_for}; now {detail}")
-        return Foresight(verdict="cannot run", detail=detail)
+            return Preview(verdict="deferred", detail=f"needs {waits_for}; now {detail}")
+        return Preview(verdict="cannot run", detail=detail)
 
-    def act(self, asked: Asked, around: Around, work: Work) -> Outcome:
-        probe: Probe = asked.action
+    def act(self, step_context: StepContext, run_context: RunContext, work: Work) -> Outcome:
+        probe: Probe = step_context.action
         began_at = time.monotonic()
         until = began_at + probe.within_s if probe.within_s is not None else began_at
         attempts = in_a_row = 0
         while True:
             ends_at = min(work.ends_at, max(until, time.monotonic() + EVERY_S) if probe.within_s else work.ends_at)
             try:
-                told = ask(probe, around, min(ends_at, time.monotonic() + ONE_S), work.cancelled)
+                told = ask(probe, run_context, min(ends_at, time.monotonic() + ONE_S), work.cancelled)
             except WasCancelled:
                 return Outcome(
                     status="aborted", cause="cancelled", detail="the run was cancelled while waiting for an answer"
@@ -81,20 +81,20 @@ class ProbeAction:
             attempts += 1
             in_a_row = in_a_row + 1 if told.reply is not None and told.reply.good else 0
             if in_a_row >= (probe.successes if probe.within_s is not None else 1):
-                return _outcome(told, around, began_at, attempts)
+                return _outcome(told, run_context, began_at, attempts)
             every_s = probe.every_s or EVERY_S
             if time.monotonic() + every_s > min(until, work.ends_at):
-                return _outcome(told, around, began_at, attempts, lacking=probe.successes - in_a_row)
+                return _outcome(told, run_context, began_at, attempts, lacking=probe.successes - in_a_row)
             if not pause(every_s, work.ends_at, work.cancelled):
                 return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled between two attempts")
 
 
-def ask(probe: Probe, around: Around, ends_at: float, cancelled: Event | None = None) -> Told:
+def ask(probe: Probe, run_context: RunContext, ends_at: float, cancelled: Event | None = None) -> Told:
     """Ask once. Raises WasCancelled."""
     began_at = time.monotonic()
     reply: Reply | None
     try:
-        reply = bounded(lambda: _reply(probe, around, ends_at, cancelled), ends_at + 1.0, cancelled)
+        reply = bounded(lambda: _reply(probe, run_context, ends_at, cancelled), ends_at + 1.0, cancelled)
         detail = reply.detail
     except WasCancelled:
         raise
@@ -105,18 +105,18 @@ def ask(probe: Probe, around: Around, ends_at: float, cancelled: Event | None = 
     return Told(reply=reply, detail=detail, seconds=round(time.monotonic() - began_at, 3))
 
 
-def _reply(probe: Probe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
+def _reply(probe: Probe, run_context: RunContext, ends_at: float, cancelled: Event | None) -> Reply:
     match probe:
         case HttpProbe():
             return ask_http(probe, ends_at)
         case TcpProbe():
             return ask_tcp(probe, ends_at)
         case SqlProbe():
-            return ask_sql(probe, around, ends_at, cancelled)
+            return ask_sql(probe, run_context, ends_at, cancelled)
         case FileProbe():
             return ask_file(probe, ends_at)
         case CommandProbe():
-            return ask_command(probe, around, ends_at, cancelled)
+            return ask_command(probe, run_context, ends_at, cancelled)
         case DnsProbe():
             return ask_dns(probe, ends_at)
         case TlsProbe():
@@ -125,25 +125,27 @@ def _reply(probe: Probe, around: Around, ends_at: float, cancelled: Event | None
             return ask_metric(probe, ends_at)
 
 
-def _waits_for(asked: Asked, around: Around) -> str:
+def _waits_for(step_context: StepContext, run_context: RunContext) -> str:
     """Return what may still change the answer, or an empty string."""
-    if asked.step.needs:
-        return ", ".join(need.step for need in asked.step.needs)
-    if asked.key.startswith("undo:"):
-        return asked.key.removeprefix("undo:").partition(".")[0]
-    if asked.key.startswith("after.") or any(asked.step.id == each.id for each in around.plan.always):
+    if step_context.step.needs:
+        return ", ".join(need.step for need in step_context.step.needs)
+    if step_context.key.startswith("undo:"):
+        return step_context.key.removeprefix("undo:").partition(".")[0]
+    if step_context.key.startswith("after.") or any(
+        step_context.step.id == each.id for each in run_context.plan.always
+    ):
         return "the steps before it"
-    within_s = asked.action.within_s
+    within_s = step_context.action.within_s
     return f"an answer as expected within {duration_text(within_s)}" if within_s is not None else ""
 
 
-def _outcome(told: Told, around: Around, began_at: float, attempts: int, lacking: int = 0) -> Outcome:
+def _outcome(told: Told, run_context: RunContext, began_at: float, attempts: int, lacking: int = 0) -> Outcome:
     seconds = round(time.monotonic() - began_at, 3)
-    detail = around.redact(told.detail)
+    detail = run_context.redact(told.detail)
     if told.reply is None:
         detail = f"the probe could not be sent: {detail}"
         return Outcome(status="unproven", detail=detail, evidence={"attempts": attempts})
-    value = around.redact(told.reply.value) if isinstance(told.reply.value, str) else told.reply.value
+    value = run_context.redact(told.reply.value) if isinstance(told.reply.value, str) else told.reply.value
     outputs: dict[str, Any] = {
         "value": value,
         "status": told.reply.status,

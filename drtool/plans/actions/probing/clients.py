@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from threading import Event
 
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Around, ChildResult
+from drtool.plans.actions.port import ChildResult, RunContext
 from drtool.plans.actions.probing.replies import CannotAsk
 from drtool.plans.bounded import TimeUp, WasCancelled
 from drtool.sources.dsn import Url, parse_url
@@ -18,12 +18,12 @@ def ask_client(
     argv: Sequence[str],
     script: str,
     env: Mapping[str, str],
-    around: Around,
+    run_context: RunContext,
     ends_at: float,
     cancelled: Event | None,
 ) -> ChildResult:
     try:
-        result = around.program(argv, ends_at=ends_at, cancelled=cancelled, env=env, stdin=script.encode())
+        result = run_context.program(argv, ends_at=ends_at, cancelled=cancelled, env=env, stdin=script.encode())
     except DrtoolError as error:
         raise CannotAsk(f"{error.message}; {error.hint}" if error.hint else error.message) from None
     if result.ended_by == "timeout":

@@ -11,7 +11,7 @@ from hashlib import sha256
 from threading import Event
 
 from drtool.errors import DrtoolError
-from drtool.plans.actions.port import Around
+from drtool.plans.actions.port import RunContext
 from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad, good
 from drtool.plans.actions.programs_run import cannot_start, unlike
 from drtool.plans.bounded import TimeUp, WasCancelled
@@ -71,13 +71,13 @@ def _read(path: str, wanted: bytes, ends_at: float) -> tuple[str, bool]:
     return hasher.hexdigest(), contains
 
 
-def ask_command(probe: CommandProbe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
-    env = {**around.environ, **probe.env}
-    if "/" not in probe.argv[0] and (problem := cannot_start(probe.argv[0], around)) and "PATH" not in probe.env:
+def ask_command(probe: CommandProbe, run_context: RunContext, ends_at: float, cancelled: Event | None) -> Reply:
+    env = {**run_context.environ, **probe.env}
+    if "/" not in probe.argv[0] and (problem := cannot_start(probe.argv[0], run_context)) and "PATH" not in probe.env:
         raise CannotAsk(problem)
     try:
         stdin = probe.stdin.encode() if probe.stdin is not None else None
-        result = around.program(probe.argv, ends_at=ends_at, cancelled=cancelled, env=env, stdin=stdin)
+        result = run_context.program(probe.argv, ends_at=ends_at, cancelled=cancelled, env=env, stdin=stdin)
     except DrtoolError as error:
         raise CannotAsk(f"{error.message}; {error.hint}" if error.hint else error.message) from None
     if result.ended_by == "timeout":

@@ -10,14 +10,14 @@ import time
 from collections.abc import Sequence
 from threading import Event
 
-from drtool.plans.actions.port import Around
+from drtool.plans.actions.port import RunContext
 from drtool.plans.actions.probing.clients import ask_client, complaint, dsn_url, refuse_nul
 from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad
 from drtool.plans.actions.probing.rows import Cell, cell, judged
 from drtool.plans.language.probes import Scalar, SqlProbe
 
 
-def ask_mysql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
+def ask_mysql(probe: SqlProbe, run_context: RunContext, ends_at: float, cancelled: Event | None) -> Reply:
     scheme, user, password, host, port, path, query = dsn_url(probe.dsn)
     if scheme not in ("mysql", "mariadb") or query.keys() - {"socket"}:
         raise CannotAsk(
@@ -39,9 +39,9 @@ def ask_mysql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event 
         "database": path.removeprefix("/"),
     }
     words += [f"--{name}={value}" for name, value in given.items() if value]
-    env = dict(around.environ) | ({"MYSQL_PWD": password} if password else {})
+    env = dict(run_context.environ) | ({"MYSQL_PWD": password} if password else {})
     client = "mariadb" if shutil.which("mariadb", path=env.get("PATH")) else "mysql"
-    result = ask_client([client, *words], mysql_script(probe.query, probe.params), env, around, ends_at, cancelled)
+    result = ask_client([client, *words], mysql_script(probe.query, probe.params), env, run_context, ends_at, cancelled)
     if result.exit_code:
         return bad(complaint(result))
     if result.truncated:

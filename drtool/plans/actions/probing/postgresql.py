@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from threading import Event
 
-from drtool.plans.actions.port import Around
+from drtool.plans.actions.port import RunContext
 from drtool.plans.actions.probing.clients import ask_client, complaint, refuse_nul
 from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad
 from drtool.plans.actions.probing.rows import cell, judged
@@ -19,14 +19,14 @@ from drtool.plans.language.probes import Scalar, SqlProbe
 from drtool.sources.postgresql.dsn import dsn_environment
 
 
-def ask_postgresql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
-    env = {**around.environ, **postgres_environment(probe.dsn)}
+def ask_postgresql(probe: SqlProbe, run_context: RunContext, ends_at: float, cancelled: Event | None) -> Reply:
+    env = {**run_context.environ, **postgres_environment(probe.dsn)}
     left_s = max(2, round(ends_at - time.monotonic()))
     env.setdefault("PGCONNECT_TIMEOUT", str(left_s))
     env["PGOPTIONS"] = f"-c default_transaction_read_only=on -c statement_timeout={left_s * 1000}"
     nothing = secrets.token_hex(8)
     argv = ["psql", "--no-psqlrc", "--no-password", "--quiet", "--csv", "--tuples-only", f"--pset=null={nothing}"]
-    result = ask_client(argv, postgres_script(probe.query, probe.params), env, around, ends_at, cancelled)
+    result = ask_client(argv, postgres_script(probe.query, probe.params), env, run_context, ends_at, cancelled)
     if result.exit_code:
         return bad(complaint(result))
     if result.truncated:

@@ -2,7 +2,7 @@
 
 from threading import Event
 
-from drtool.plans.actions.port import Around
+from drtool.plans.actions.port import RunContext
 from drtool.plans.actions.probing.mysql import ask_mysql
 from drtool.plans.actions.probing.postgresql import ask_postgresql
 from drtool.plans.actions.probing.replies import Reply
@@ -10,12 +10,12 @@ from drtool.plans.actions.probing.sqlite import ask_sqlite
 from drtool.plans.language.probes import SqlProbe
 
 
-def ask_sql(probe: SqlProbe, around: Around, ends_at: float, cancelled: Event | None) -> Reply:
+def ask_sql(probe: SqlProbe, run_context: RunContext, ends_at: float, cancelled: Event | None) -> Reply:
     """Ask a database. Raises CannotAsk without a client program or a valid DSN."""
     match probe.engine:
         case "postgresql":
-            return ask_postgresql(probe, around, ends_at, cancelled)
+            return ask_postgresql(probe, run_context, ends_at, cancelled)
         case "mysql":
-            return ask_mysql(probe, around, ends_at, cancelled)
+            return ask_mysql(probe, run_context, ends_at, cancelled)
         case "sqlite":
             return ask_sqlite(probe, ends_at, cancelled)
