@@ -72,8 +72,9 @@ truth: $(STAMP) ## random commands and damage; an independent oracle checks what
 chaos-servers: $(STAMP) ## real S3 servers killed with -9 while backups run (CYCLES=100; about ten minutes)
 	@$(BIN)/python tests/chaos/chaos_servers.py --cycles $(or $(CYCLES),100) $(if $(SEED),--seed $(SEED))
 
-man: $(STAMP) ## write the man page anew, from the commands themselves
+man: $(STAMP) ## generate the man page and the schema of the events
 	@$(BIN)/python -m drtool.cli.manual > docs/drtool.1.new && mv docs/drtool.1.new docs/drtool.1
+	@$(BIN)/python -c 'import json; from drtool.events import schema; print(json.dumps(schema(), indent=2))' > docs/events.schema.json
 
 wheel: $(STAMP) ## try the wheel: build it, install it in a fresh environment, run it; nothing is kept
 	@PYTHON=$(BIN)/python .ci/check-wheel

@@ -4,7 +4,8 @@ Operations neither draw nor log. They emit events, `cli` renders the events, and
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -26,12 +27,23 @@ class Stage(Event, frozen=True, kw_only=True):
 class Progress(Event, frozen=True, kw_only=True):
     """The progress so far. All figures are totals, and `total_*` is None until known."""
 
+    source: str = ""
+    """The source that is being backed up: its name, or the paths that were given as arguments."""
+    item: str = ""
+    """The file, database, table or target in work."""
+    counted: Literal["file", "pack", "snapshot", "target"] = "file"
+    """The things that `files` and `total_files` count."""
     files: int = 0
     total_files: int | None = None
     processed_bytes: int = 0
     total_bytes: int | None = None
     added_bytes: int = 0
     stored_bytes: int = 0
+    """The bytes written so far: of a backup, all copies at all targets."""
+    total_is_estimate: bool = False
+    """Whether the totals are those of the previous snapshot."""
+    waiting_s: Mapping[str, float] = {}
+    """Targets that are slow to answer, and the seconds since each last answered."""
 
 
 class ItemFailed(Event, frozen=True, kw_only=True):
@@ -90,3 +102,19 @@ Emit = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Ignore an event, for callers that do not watch."""
+
+
+LineEvent: TypeAlias = Stage | Progress | ItemFailed | ItemChanged | TargetFailed | SnapshotStored | Warned | StepNoted
+
+
+def schema() -> dict[str, object]:
+    """Return the JSON Schema of the events of `--json-lines`. Each line also has the `time` at which it was emitted."""
+    document = msgspec.json.schema(LineEvent)
+    for event in document["$defs"].values():
+        event["properties"]["time"] = {"type": "string", "format": "date-time"}
+        event["required"] = ["event", "time", *(name for name in event["properties"] if name not in ("event", "time"))]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Events of drtool --json-lines",
+        **document,
+    }

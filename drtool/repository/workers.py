@@ -36,7 +36,9 @@ In = TypeVar("In")
 class Channel(Generic[Out, In]):
     """One end of a stream of length-prefixed messages."""
 
-    def __init__(self, end: socket.socket, decoder: "msgspec.msgpack.Decoder[In]") -> None:
+    def __init__(self, end: socket.socket, decoder: "msgspec.msgpack.Decoder[In]", number: int = 0) -> None:
+        """`number` is the worker's, counted from 0."""
+        self.number = number
         self._end = end
         self._decoder = decoder
         self._encoder = msgspec.msgpack.Encoder()
@@ -120,7 +122,7 @@ class WorkerPool(Generic[Out, In]):
             ours.close()
             for channel in self._channels:
                 channel.close()
-            _work(serve, Channel(theirs, requests))
+            _work(serve, Channel(theirs, requests, len(self._channels)))
         theirs.close()
         self._channels.append(Channel(ours, replies))
         self._pids.append(pid)

@@ -12,7 +12,7 @@ Invariants
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
@@ -28,12 +28,14 @@ from drtool.packing import Bundle, PackBuilder, PackContents, PackKind
 from drtool.packing.bundle import LARGE_CHUNK_BYTES
 from drtool.packing.padding import text_bytes
 from drtool.repository.placement import distinct_sites, next_targets
+from drtool.repository.put_meter import PutCounter
 from drtool.repository.put_threads import PutThreads
 from drtool.repository.targets import Targets
 from drtool.stores.window import SLOW
 
 COMPRESSION_LEVEL = 3
 SLOW_S = 30.0
+IDLE_S = 1.0
 SAFE_SITES = 2
 AHEAD_MAX = 3
 """How many packs a process may have in flight if a target is remote. Each takes a buffer of a little over 16 MiB."""
@@ -77,6 +79,9 @@ class Writer:
         self.targets = targets
         self._threads: dict[TargetName, PutThreads] = {}
         self._leaves_slow, self.clock = leaves_slow, clock
+        self.meter: PutCounter | None = None
+        self.idle: Callable[[], None] | None = None
+        """Called every `IDLE_S` while the writer waits for targets. It must not write."""
         self._began_s, self._held_up_s = clock(), 0.0
 
     def slow_left_s(self) -> float | None:
@@ -107,7 +112,24 @@ class Writer:
     def _put(self, target: TargetName, name: str, data: Buffer) -> None:
         if not self.targets.writable(target):
             raise self.targets.failed_before(target)
-        self.targets.store(target).put(name, data)
+        if self.meter is None:
+            self.targets.store(target).put(name, data)
+            return
+        with self.meter.putting(target, len(data)):
+            self.targets.store(target).put(name, data)
+
+    def wait(self, futures: "Collection[Future[None]]", limit_s: float | None) -> bool:
+        """Wait until one of `futures` is done, or for `limit_s`. Return whether one is done."""
+        if self.idle is None:
+            return bool(wait(futures, limit_s, FIRST_COMPLETED).done)
+        ends_at_s = None if limit_s is None else time.monotonic() + limit_s
+        while True:
+            left_s = IDLE_S if ends_at_s is None else max(0.0, ends_at_s - time.monotonic())
+            if wait(futures, min(left_s, IDLE_S), FIRST_COMPLETED).done:
+                return True
+            if left_s <= IDLE_S and ends_at_s is not None:
+                return False
+            self.idle()
 
     def ahead_max(self) -> int:
         """Return how many packs may be in flight at once. A directory takes one at a time as fast as several."""
@@ -165,7 +187,7 @@ class Placing:
         """Wait for an answer, and leave behind targets that have delayed this writer for too long."""
         left_s = self._writer.slow_left_s() if self._may_leave() else None
         began_s = self._writer.clock()
-        done = wait(self._under_way.values(), None if left_s is None else max(0.0, left_s), FIRST_COMPLETED).done
+        done = self._writer.wait(self._under_way.values(), None if left_s is None else max(0.0, left_s))
         if left_s is None:
             return
         self._writer.note_held_up(self._writer.clock() - began_s)

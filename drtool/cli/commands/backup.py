@@ -192,6 +192,7 @@ def backup(
         now_ns=clock.time_ns(),
         dry_run=dry_run,
         names_items=call.name_items(dry_run=dry_run),
+        shows_progress=call.screen.shows_progress,
         workers=settings.workers,
         environ=inherited(),
     )

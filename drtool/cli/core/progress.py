@@ -1,4 +1,4 @@
-"""The progress of a long operation on a terminal: three figures, a bar once the total is known, and an ETA as a range.
+"""The progress of a long operation on a terminal: its figures, the item in work, slow targets, and the time left as a range.
 
 Invariants
     It is redrawn only by `update`, at most ten times a second. No thread runs, so the process may fork at any time.
@@ -7,6 +7,7 @@ Invariants
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from drtool.cli.core.text import count, duration, size
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 INTERVAL_S = 0.1
 WINDOW_S = 15.0
 FIRST_ETA_S = 2.0
+COLUMNS = 80
+SOURCE_COLUMNS = 24
 
 
 class Pace:
@@ -112,23 +115,67 @@ class ProgressDisplay:
 
         facts = self._facts
         frame = Table.grid(padding=(0, 2))
-        frame.add_row(
-            Text(printable(self._stage), "bold"), Text(self._files()), Text(duration(now_s - self._started_s), "dim")
-        )
+        heading = Text(printable(self._stage), "bold")
+        frame.add_row(heading, Text(self._done()), Text(duration(now_s - self._started_s), "dim"))
         if facts.processed_bytes:
             figures = _figures(self._stage, facts)
             frame.add_row("", Text(figures), Text(f"{size(self._pace.rate())}/s", "dim"))
         if facts.total_bytes:
             bar = ProgressBar(total=facts.total_bytes, completed=facts.processed_bytes, width=40)
             left = eta(self._pace.remaining_s(facts.total_bytes))
-            frame.add_row(Text(f"{100 * facts.processed_bytes // facts.total_bytes:3} %"), bar, Text(left, "dim"))
-        return frame
+            frame.add_row(Text(percent(facts)), bar, Text(left, "dim"))
+        whole = Table.grid()
+        whole.add_row(frame)
+        for text in (facts.item, waiting(facts.waiting_s)):
+            if text:
+                whole.add_row(Text(fitted(printable(text), self._columns()), "dim"))
+        return whole
 
-    def _files(self) -> str:
+    def _columns(self) -> int:
+        return self._live.console.width if self._live is not None else COLUMNS
+
+    def _done(self) -> str:
+        """Return the source, and how many files or other items are done."""
         facts = self._facts
+        source = [fitted(printable(facts.source), SOURCE_COLUMNS)] if facts.source else []
         if facts.total_files is not None:
-            return f"{facts.files:,} of {count(facts.total_files, 'file')}"
-        return count(facts.files, "file") if facts.files else ""
+            about = "about " if facts.total_is_estimate else ""
+            return "  ".join((*source, f"{facts.files:,} of {about}{count(facts.total_files, facts.counted)}"))
+        return "  ".join((*source, *([count(facts.files, facts.counted)] if facts.files else ())))
+
+
+def percent(facts: Progress) -> str:
+    """Return the share of the bytes that is done. A share of an estimated total says so."""
+    assert facts.total_bytes
+    return f"{'~' if facts.total_is_estimate else ''}{100 * facts.processed_bytes // facts.total_bytes} %".rjust(6)
+
+
+def waiting(waits_s: Mapping[str, float]) -> str:
+    """Return in words which targets are slow to answer."""
+    rows = (f"{target} ({duration(round(wait_s))})" for target, wait_s in sorted(waits_s.items()))
+    return f"waiting for {', '.join(rows)}" if waits_s else ""
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return `text`, shortened in the middle so that it takes at most so many columns. Its end names the file."""
+    if _width(text) <= columns:
+        return text
+    head, tail = "", ""
+    for letter in text[: columns // 3]:
+        if _width(head + letter) > columns // 3:
+            break
+        head += letter
+    for letter in reversed(text):
+        if _width(letter + tail) + _width(head) + 1 > columns:
+            break
+        tail = letter + tail
+    return f"{head}…{tail}"
+
+
+def _width(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _figures(stage: str, facts: Progress) -> str:

@@ -84,6 +84,12 @@ class Screen:
         """Whether the result goes to a terminal that understands control codes."""
         return _draws(self._stdout)
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress appears anywhere."""
+        form = self.form
+        return form.json_lines or not (form.quiet or form.documents or not _draws(self._stderr))
+
     def emit(self, event: Event) -> None:
         """Take an operation's event and draw it, print it as JSON, or drop it, as the form requires."""
         if self._lines is not None and not self._document_written:

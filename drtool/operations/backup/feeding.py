@@ -40,6 +40,7 @@ from drtool.operations.backup.scan import Found
 from drtool.operations.backup.worker import SLOT_BYTES, SMALL_FILE_BYTES, BackupWorker, Slots
 from drtool.packing import Cutter
 from drtool.repository import Repository
+from drtool.repository.put_meter import PutMeter
 from drtool.repository.workers import WINDOW, Channel, WorkerPool
 from drtool.repository.writing import PackWritten
 from drtool.sources.filesystem import (
@@ -166,6 +167,7 @@ class Feeder:
         tick: Hook,
         idle: Hook,
         *,
+        meter: PutMeter,
         ignore_ctime: bool = False,
     ) -> None:
         """`tick` is called between hand-overs, and `idle`, which must not use the feeder, while no worker answers."""
@@ -179,16 +181,20 @@ class Feeder:
         self._ignore_ctime = ignore_ctime
         self._batch = _Batch()
         self._batches: dict[int, list[tuple[Node, int, bool]]] = {}
-        self._pieces: dict[int, tuple[Pieces, int]] = {}
+        self._pieces: dict[int, tuple[Pieces, int, int]] = {}
         self._grown: list[tuple[Node, int, bool]] = []
         self._flushed: list[Flushed] = []
         self._durable: list[PackWritten] = []
         self._next_task = 0
         self.added_bytes = 0
         self.added_chunks = 0
+        self.unread_bytes = 0
+        """The bytes of the files that were taken on and are not read yet."""
+        self._in_work: tuple[Node, int] | None = None
 
         def serve(channel: Channel[Reply, Request]) -> None:
-            BackupWorker(repository, self._slots, self._claims, channel).serve()
+            counter = meter.counter(channel.number)
+            BackupWorker(repository, self._slots, self._claims, channel, counter).serve()
 
         self._pool: WorkerPool[Request, Reply] = WorkerPool(
             workers,
@@ -202,6 +208,7 @@ class Feeder:
     def take(self, found: Found) -> None:
         """Accept every file of a directory that must be read."""
         node = found.node
+        self.unread_bytes += sum(node.entries[index].size_bytes for index in found.fresh)
         for index in found.fresh:
             follow = node.entries[index].name in found.followed
             if node.entries[index].size_bytes > SMALL_FILE_BYTES:
@@ -249,6 +256,13 @@ class Feeder:
                 self._handle(reply)
         self._claims.clear()
 
+    def in_work(self) -> str:
+        """Return the path of the file that was handed over last."""
+        if self._in_work is None:
+            return ""
+        node, index = self._in_work
+        return os.fsdecode(join(node.path, node.entries[index].name))
+
     def close(self) -> None:
         self._pool.close()
 
@@ -256,6 +270,7 @@ class Feeder:
         if self._batch.places:
             task = self._task()
             self._batches[task] = self._batch.places
+            self._in_work = self._batch.places[-1][:2]
             request = ReadFiles(task, self._batch.directories)
             self._batch = _Batch()
             self._submit(request)
@@ -277,6 +292,7 @@ class Feeder:
                 self.added_bytes += reply.added_bytes
                 for (node, index, follow), read in zip(self._batches.pop(reply.task), reply.files, strict=True):
                     self.added_chunks += len(read.ids) // _ID_BYTES
+                    self.unread_bytes -= node.entries[index].size_bytes
                     if read.too_large:
                         self._grown.append((node, index, follow))
                     else:
@@ -285,9 +301,10 @@ class Feeder:
                 self.added_bytes += reply.added_bytes
                 self.added_chunks += len(reply.ids) // _ID_BYTES
                 self._free_slots.append(reply.slot)
-                file, part = self._pieces.pop(reply.task)
+                file, part, size_bytes = self._pieces.pop(reply.task)
                 file.came(part, reply.ids)
                 if isinstance(file, LargeFile):
+                    self.unread_bytes -= file.read_more(size_bytes)
                     self._complete_large(file)
             case Flushed():
                 self._flushed.append(reply)
@@ -300,11 +317,13 @@ class Feeder:
         """Handle files that were small when they were seen, and no longer are."""
         while self._grown:
             node, index, follow = self._grown.pop()
+            self.unread_bytes += node.entries[index].size_bytes
             self._large(node, index, follow=follow)
 
     def _large(self, node: Node, index: int, *, follow: bool) -> None:
         entry = node.entries[index]
-        file = LargeFile(node, index)
+        file = LargeFile(node, index, entry.size_bytes)
+        self._in_work = node, index
         try:
             dir_fd = open_same_directory(node.path, node.inode)
             try:
@@ -323,6 +342,7 @@ class Feeder:
 
     def _complete_large(self, file: LargeFile) -> None:
         if file.read is not None and file.missing == 0:
+            self.unread_bytes -= file.read_more(file.unread_bytes)
             self._builder.large_file_read(file.node, file.index, file.ids(), file.read)
 
     def _read_large(self, fd: int, entry: Entry, file: LargeFile) -> FileRead:
@@ -413,7 +433,7 @@ class Feeder:
 
     def _hand_over(self, slot: int, lengths: list[int], file: Pieces, repeats: int = 1) -> None:
         task = self._task()
-        self._pieces[task] = (file, file.expect(repeats))
+        self._pieces[task] = (file, file.expect(repeats), sum(lengths) * repeats)
         file.last_bytes = lengths[-1] if lengths else file.last_bytes
         self._submit(StoreSlot(task, slot, lengths))
 

@@ -71,11 +71,18 @@ class Pieces:
 class LargeFile(Pieces):
     """The pieces of a file of the walk. `read` is set when its last piece was handed over."""
 
-    def __init__(self, node: Node, index: int) -> None:
+    def __init__(self, node: Node, index: int, unread_bytes: int) -> None:
         super().__init__()
+        self.unread_bytes = unread_bytes
         self.node = node
         self.index = index
         self.read: FileRead | None = None
+
+    def read_more(self, size_bytes: int) -> int:
+        """Count bytes as read. Return how many of them were unread: a second pass reads nothing new."""
+        more_bytes = min(size_bytes, self.unread_bytes)
+        self.unread_bytes -= more_bytes
+        return more_bytes
 
 
 def begins_with(longer: bytes, shorter: bytes) -> bool:

@@ -48,6 +48,8 @@ class BackupRequest(Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     names_items: bool = False
     """Emit an `item_changed` for each item that is new, changed or removed."""
+    shows_progress: bool = False
+    """Whether progress is shown, so that counting the files of a first backup is worth the effort."""
     workers: int = 2
     environ: Mapping[str, str] = {}
     """The environment of programs that a source runs."""

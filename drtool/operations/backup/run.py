@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from drtool import __version__
 from drtool.errors import DrtoolError, Incomplete, Interrupted, NoQuorum
-from drtool.events import Emit, ItemFailed, Progress, SnapshotStored, Stage, TargetFailed, Warned
+from drtool.events import Emit, ItemFailed, SnapshotStored, Stage, TargetFailed, Warned
 from drtool.manifest.records import Counts, Snapshot
 from drtool.model import ChunkId, ChunkKind, SegmentId, SnapshotId
 from drtool.operations.backup.builder import TreeBuilder
@@ -22,6 +22,7 @@ from drtool.operations.backup.checkpoints import Checkpoints
 from drtool.operations.backup.feeding import Feeder
 from drtool.operations.backup.known_damage import put_right, record_damage, warn_of_catalogue
 from drtool.operations.backup.preview import preview
+from drtool.operations.backup.progress import Amounts, BackupProgress
 from drtool.operations.backup.request import (
     BackupRequest,
     BackupResult,
@@ -38,6 +39,7 @@ from drtool.operations.backup.shrinkage import Amount, check
 from drtool.operations.backup.virtual import Content, VirtualTree, capture, surroundings
 from drtool.packing import PackKind
 from drtool.repository import Repository
+from drtool.repository.put_meter import PutMeter
 from drtool.repository.readiness import readiness
 from drtool.repository.recognition import mend_markers
 from drtool.repository.session import Overtaken, WriterSession
@@ -48,7 +50,6 @@ from drtool.sources.inventory import Inventory
 from drtool.sources.port import Readable, Source
 from drtool.trees import Entry, write_content
 
-PROGRESS_S = 0.1
 ATTEMPTS = 3
 
 
@@ -169,7 +170,10 @@ class BackupRun:
         self._stored_bytes = 0
         self._checkpoints = Checkpoints(time.monotonic())
         self._noted: list[SegmentId] = []  # segments that the workers do not use yet
-        self._shown_at = 0.0
+        self._meter = PutMeter(repository.targets.specs, request.workers + 1)
+        writer.meter = self._meter.counter(request.workers)
+        self._progress = BackupProgress(job, self._meter, emit)
+        self._item = ""
 
     def go(self) -> Snapshot:
         """Run everything up to and including the commit."""
@@ -180,6 +184,8 @@ class BackupRun:
         for segment, why in self._repository.load_index().items():
             self._emit(Warned(message=f"index segment {segment.hex()[:16]}… cannot be read: {why}"))
         self._judge_what_is_stored(parent)
+        can_count = self._request.shows_progress and self._job.captured is None
+        self._progress.expect(parent, self._scan.new_rules() if can_count else None)
         # the index is mapped before the fork, so that the workers share it
         self._feeder = Feeder(
             self._repository,
@@ -187,8 +193,10 @@ class BackupRun:
             self._request.workers,
             self._tick,
             self._idle,
+            meter=self._meter,
             ignore_ctime=self._job.ignore_ctime,
         )
+        self._writer.idle = self._show
         try:
             self._emit(Stage(name="storing"))
             if self._job.captured is not None:
@@ -208,6 +216,8 @@ class BackupRun:
             raise
         finally:
             self._feeder.close()
+            self._progress.close()
+        self._show()
         self._emit(Stage(name="committing"))
         snapshot = self._snapshot(parent)
         self._session.commit(snapshot, self._reuse.scarce_segments())
@@ -250,7 +260,9 @@ class BackupRun:
             lambda message: self._emit(Warned(message=message)),
             self._notes,
         )
-        self._inventory = capture(source, surroundings(self._repository, request, scan, self._emit), tree, self._store)
+        around = surroundings(self._repository, request, scan, self._emit)
+        self._inventory = capture(source, around, tree, self._store, self._note_item)
+        self._item = ""
         entries = tree.entries()
         scan.files.add(tree.files)
         self._builder.directories.add(tree.directories)
@@ -263,6 +275,9 @@ class BackupRun:
     def _files(self) -> int:
         files = self._scan.files
         return files.new + files.changed + files.unmodified
+
+    def _note_item(self, path: bytes) -> None:
+        self._item = os.fsdecode(path)
 
     def _store(self, content: Readable) -> Content:
         before_bytes = self._scan.processed_bytes
@@ -291,12 +306,11 @@ class BackupRun:
 
     def _tick(self) -> None:
         """Between any two hand-overs, show the progress, and make a checkpoint when one is due."""
-        now = time.monotonic()
-        if now - self._shown_at >= PROGRESS_S:
-            self._shown_at = now
+        if self._progress.is_due():
             self._show()
         if self._failed:
             return
+        now = time.monotonic()
         added = (self._feeder.added_bytes, self._feeder.added_chunks)
         if not self._flushing and self._checkpoints.is_due(now, *added):
             self._checkpoints.made(now, *added)
@@ -310,6 +324,7 @@ class BackupRun:
     def _idle(self) -> None:
         """Called while every worker is busy, perhaps for long on a slow connection."""
         self._repository.targets.announce()
+        self._show()
         if not self._failed:
             self._note_durable(time.monotonic())
 
@@ -346,14 +361,10 @@ class BackupRun:
         return chunk
 
     def _show(self) -> None:
-        self._emit(
-            Progress(
-                files=self._files(),
-                processed_bytes=self._scan.processed_bytes,
-                added_bytes=self._feeder.added_bytes,
-                stored_bytes=self._stored_bytes,
-            )
-        )
+        feeder = self._feeder
+        read_bytes = max(0, self._scan.processed_bytes - feeder.unread_bytes)
+        item = self._item or feeder.in_work()
+        self._progress.show(Amounts(self._files(), read_bytes, feeder.added_bytes, item))
 
     def _snapshot(self, parent: Snapshot | None) -> Snapshot:
         request, scan = self._request, self._scan

@@ -76,7 +76,15 @@ class Scan:
         self.files = FileCounts()
         self.processed_bytes = 0
         self.sockets = len(self.roots.sockets)
-        self._rules = Rules(
+        self._job = job
+        self._rules = self.new_rules()
+        self.names = OwnerNames()
+        self._recent = Recent()
+
+    def new_rules(self) -> Rules:
+        """Return the rules of the source, which have not learned of any ignore file yet."""
+        job = self._job
+        return Rules(
             self.roots,
             job.excludes,
             exclude_caches=job.exclude_caches,
@@ -86,8 +94,6 @@ class Scan:
             ignore_inode=job.ignore_inode,
             ignore_ctime=job.ignore_ctime,
         )
-        self.names = OwnerNames()
-        self._recent = Recent()
 
     def problem(self, problem: Problem) -> None:
         self.problems.append(problem)

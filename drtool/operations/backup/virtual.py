@@ -51,7 +51,11 @@ def surroundings(repository: Repository, request: BackupRequest, scan: Scan, emi
 
 
 def capture(
-    source: Source, around: Around, tree: "VirtualTree", store: Callable[[Readable], Content]
+    source: Source,
+    around: Around,
+    tree: "VirtualTree",
+    store: Callable[[Readable], Content],
+    begins: Callable[[bytes], None],
 ) -> Inventory | None:
     """Store each content as it comes. Return a database's inventory. DrtoolError unless all came whole, and there was some."""
     count, inventory = 0, None
@@ -59,6 +63,7 @@ def capture(
     try:
         with closing(source.files(around)) as files:
             for file in files:
+                begins(file.path)
                 stored = _stored(file, store)
                 if stored is not None:
                     tree.add(file, stored)

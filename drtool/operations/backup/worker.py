@@ -36,6 +36,7 @@ from drtool.operations.backup.messages import (
 )
 from drtool.packing import Cutter, PackKind, lazy_buffer
 from drtool.repository import Repository
+from drtool.repository.put_meter import PutCounter
 from drtool.repository.workers import Channel
 from drtool.repository.writing import Demand, PackSink, Writer
 from drtool.sources.filesystem import (
@@ -69,15 +70,24 @@ class Slots:
 class BackupWorker:
     """The state of one worker process."""
 
-    def __init__(self, repository: Repository, slots: Slots, claims: Claims, channel: Channel[Reply, Request]) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        slots: Slots,
+        claims: Claims,
+        channel: Channel[Reply, Request],
+        meter: PutCounter,
+    ) -> None:
         self._repository = repository
         self._channel = channel
         self._slots = slots
         self._claims = claims
         self._targets = repository.targets.reopen()
+        writer = Writer(self._targets, leaves_slow=True)
+        writer.meter = meter
         self._sink = PackSink(
             repository.keyring,
-            Writer(self._targets, leaves_slow=True),
+            writer,
             PackKind.DATA,
             self._demand,
             lambda pack: channel.send(PackStored(pack)),

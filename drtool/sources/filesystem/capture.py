@@ -89,7 +89,7 @@ def capture_directory(
     if rules.ignore_files:
         _learn(rules, path, dir_fd, problems)
     scope = rules.scope(path)
-    items = _items(dir_fd, path, rules, scope)
+    items = items_of(dir_fd, path, rules, scope)
     kept, changed = _sort_out(items, previous, rules, recent, dir_fd, path, problems)
     if rules.larger_than_bytes is not None:
         kept = [entry for entry in kept if entry.type != _FILE or entry.size_bytes <= rules.larger_than_bytes]
@@ -125,7 +125,7 @@ def _learn(rules: Rules, path: bytes, dir_fd: int, problems: list[Problem]) -> N
         problems.append(Problem(join(path, IGNORE_FILE), reason("what it leaves out is not known", error)))
 
 
-def _items(dir_fd: int, path: bytes, rules: Rules, scope: Scope) -> Iterable[_Item]:
+def items_of(dir_fd: int, path: bytes, rules: Rules, scope: Scope) -> Iterable[_Item]:
     """What to look at in the directory, before anything is asked of the single file."""
     if scope.only_named or (rules.exclude_caches and is_cache(dir_fd)):
         return _named(dir_fd, path, rules, scope)
