@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from drtool.plans.actions.port import Answer, Outcome, Preview, RunContext, StepContext, Work
-from drtool.plans.language.actions import Approve
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, Approve
 from drtool.plans.language.values import duration_text
 
 OUTPUTS = RESULTS["approve"]

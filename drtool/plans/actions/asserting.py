@@ -10,9 +10,8 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from drtool.plans.actions.port import Outcome, Preview, Result, RunContext, StepContext, Work
-from drtool.plans.language.actions import Assert
+from drtool.plans.language.actions import RESULTS, Assert
 from drtool.plans.language.parsing import ExpressionError
-from drtool.plans.language.results import RESULTS
 from drtool.plans.language.syntax import Attribute, Binary, Call, Expression, Index, ListOf, Name, Node, Unary, printed
 from drtool.plans.language.values import Maybe, Unknown, text_of
 

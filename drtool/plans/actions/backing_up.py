@@ -8,8 +8,7 @@ from drtool.config import SourceConfig, load_config, nearest
 from drtool.errors import DrtoolError
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
-from drtool.plans.language.actions import Backup
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, Backup
 from drtool.sources.configured import captured_source
 from drtool.sources.port import Around as Capturing
 

@@ -21,8 +21,7 @@ from drtool.plans.actions import comparing_databases, comparing_systems
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.trees_compared import Aspect, Comparison, Found
 from drtool.plans.bounded import TimeUp, WasCancelled
-from drtool.plans.language.actions import Compare
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, Compare
 
 OUTPUTS = RESULTS["compare"]
 ROWS = 200

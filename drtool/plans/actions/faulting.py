@@ -19,8 +19,7 @@ from drtool.plans.faults.injecting import Fault as Injected
 from drtool.plans.faults.injecting import Injection, Sufferer, inject
 from drtool.plans.faults.victims import choose_victims
 from drtool.plans.faults.windows import parse_window
-from drtool.plans.language.actions import Fault
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, Fault
 from drtool.plans.language.values import duration_text, moment_text
 from drtool.repository import Repository
 from drtool.repository.overlays import OverlayFiles, Overlays

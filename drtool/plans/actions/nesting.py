@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from drtool.plans.actions.port import ChildResult, Outcome, Preview, Result, RunContext, StepContext, Work
-from drtool.plans.language.actions import NestedPlan
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, NestedPlan
 from drtool.plans.running.kept_plan import FOLDER
 
 OUTPUTS = RESULTS["plan"]

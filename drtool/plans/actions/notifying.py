@@ -2,8 +2,7 @@
 
 from drtool.config.document import Placeholder
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
-from drtool.plans.language.actions import Notify
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, Notify
 
 OUTPUTS = RESULTS["notify"]
 

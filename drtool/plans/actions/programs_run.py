@@ -16,8 +16,7 @@ from pathlib import Path
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions.port import ChildResult, Outcome, Preview, RunContext, StepContext, Work
-from drtool.plans.language.actions import Run, RunExpect
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, Run, RunExpect
 
 OUTPUTS = RESULTS["run"]
 STDOUT_CHARACTERS = 64 << 10

@@ -12,8 +12,7 @@ from drtool.events import ignore
 from drtool.operations.rebalance import RebalanceRequest, RebalanceResult, rebalance
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import cannot, deferred, ended, limits
-from drtool.plans.language.actions import Rebalance
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, Rebalance
 
 OUTPUTS = RESULTS["rebalance"]
 _GOOD = (0, 4, 5)

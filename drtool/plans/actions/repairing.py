@@ -13,8 +13,7 @@ from drtool.model import SiteName
 from drtool.operations.repair import RepairRequest, RepairResult, repair
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended, limits
-from drtool.plans.language.actions import Repair
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS, Repair
 
 OUTPUTS = RESULTS["repair"]
 _GOOD = (0, 4, 5)

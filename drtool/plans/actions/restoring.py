@@ -20,9 +20,8 @@ from drtool.plans.actions import restoring_systems as systems
 from drtool.plans.actions.port import Outcome, Preview, PreviewVerdict, RunContext, StepContext, Work
 from drtool.plans.actions.snapshots import chosen, only
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
-from drtool.plans.language.actions import Restore
+from drtool.plans.language.actions import RESULTS, Restore
 from drtool.plans.language.model import kept_off_sites
-from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import moment_text
 from drtool.plans.scratch.space import choose_root, room_at
 from drtool.repository import Repository

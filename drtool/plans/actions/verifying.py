@@ -19,9 +19,8 @@ from drtool.operations.verify import Sample, VerifyRequest, prospect
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.snapshots import chosen
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
-from drtool.plans.language.actions import SnapshotChoice, Verify
+from drtool.plans.language.actions import RESULTS, SnapshotChoice, Verify
 from drtool.plans.language.model import kept_off_sites
-from drtool.plans.language.results import RESULTS
 from drtool.plans.scratch.space import room_at
 from drtool.repository import Repository
 

@@ -9,9 +9,8 @@ import time
 
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.bounded import pause
-from drtool.plans.language.actions import Wait
+from drtool.plans.language.actions import RESULTS, Wait
 from drtool.plans.language.parsing import ExpressionError
-from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import Unknown, duration_text
 
 OUTPUTS = RESULTS["wait"]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-from drtool.plans.language.parts import (
+from drtool.plans.language.field_types import (
     Bare,
     Count,
     Filled,
@@ -24,6 +24,7 @@ from drtool.plans.language.parts import (
     Words,
 )
 from drtool.plans.language.probes import Probe
+from drtool.plans.language.values import ValueKind
 
 Engine: TypeAlias = Literal["postgresql", "mysql", "sqlite", "redis", "system"]
 
@@ -225,3 +226,48 @@ KINDS: dict[str, object] = {
     "plan": NestedPlan,
 }
 """From `uses` to the type of `with`."""
+
+RESULTS: dict[str, dict[str, ValueKind]] = {
+    "backup": {
+        "snapshot_id": "text",
+        "time": "timestamp",
+        "files": "number",
+        "bytes": "size",
+        "added_bytes": "size",
+        "stored_bytes": "size",
+        "degraded": "bool",
+    },
+    "restore": {
+        "snapshot_id": "text",
+        "consistent_at": "timestamp",
+        "path": "text",
+        "dsn": "text",
+        "engine": "text",
+        "server_version": "text",
+        "programs": "text",
+        "file_count": "number",
+        "not_captured": "number",
+        "bytes": "size",
+    },
+    "verify": {
+        "checked": "number",
+        "checked_bytes": "size",
+        "bad_objects": "list",
+        "missing": "number",
+        "damaged": "number",
+        "upper_bound_bad_fraction": "number",
+        "snapshot_id": "text",
+    },
+    "repair": {"copied": "number", "rebuilt": "number", "removed": "number", "unrepairable": "list"},
+    "rebalance": {"copied": "number", "removed": "number", "moved_bytes": "size"},
+    "run": {"exit_code": "number", "stdout": "text"},
+    "probe": {"value": "any", "status": "number", "seconds": "number", "attempts": "number"},
+    "compare": {"equal": "bool", "differences": "number", "paths": "list"},
+    "fault": {"objects": "list", "targets": "list", "ends": "timestamp"},
+    "approve": {"by": "text", "at": "timestamp"},
+    "notify": {},
+    "wait": {"seconds": "number"},
+    "assert": {},
+    "plan": {"run_id": "text", "verdict": "text"},
+}
+"""The results of each `uses`, by name and kind. `outputs` chooses from these."""

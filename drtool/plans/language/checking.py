@@ -10,16 +10,16 @@ from typing import Any
 
 from drtool.config import nearest
 from drtool.config.yaml import Parsed, Path
+from drtool.plans.language.actions import RESULTS
 from drtool.plans.language.context import context_of, undo_context_of
 from drtool.plans.language.evaluating import Context, evaluate, truth
 from drtool.plans.language.filling import BARE, Filled, fill, fill_text
 from drtool.plans.language.model import Plan
 from drtool.plans.language.parsing import ExpressionError
-from drtool.plans.language.placed import Complaints, Placed
 from drtool.plans.language.reading import NOT_FILLED
-from drtool.plans.language.results import RESULTS
 from drtool.plans.language.syntax import Expression, Name, walk
 from drtool.plans.language.templates import bare, has_holes, parse_template
+from drtool.plans.language.validation import Complaints, Placed
 from drtool.plans.language.values import KIND_NAMES, kind_of
 
 SECRET_PLACES = frozenset({"env", "headers", "dsn", "stdin"})
@@ -85,7 +85,7 @@ def _condition(each: Placed, context: Context) -> Complaints:
     if each.step.condition is None:
         return
     if each.role != "step":
-        yield each.wrong(f"{each.told} cannot have `if`, because it always runs", "if")
+        yield each.wrong(f"{each.role_name} cannot have `if`, because it always runs", "if")
         return
     for message in _problems(each.step.condition, context, flag=True):
         yield each.wrong(message, "if")
@@ -94,7 +94,7 @@ def _condition(each: Placed, context: Context) -> Complaints:
 def _foreach(each: Placed, context: Context) -> Complaints:
     items = each.step.foreach
     if items is not None and each.role != "step":
-        yield each.wrong(f"{each.told} runs once; foreach is for the plan's `steps`", "foreach")
+        yield each.wrong(f"{each.role_name} runs once; foreach is for the plan's `steps`", "foreach")
     elif isinstance(items, Expression):
         try:
             value = evaluate(items, context)

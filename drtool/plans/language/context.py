@@ -10,9 +10,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from drtool.plans.language.actions import RESULTS
 from drtool.plans.language.evaluating import Context, Names
 from drtool.plans.language.model import Objectives, Plan, Step, VarType
-from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import Maybe, Moment, Seconds, Unknown, ValueKind
 
 VAR_KINDS: dict[VarType, ValueKind] = {

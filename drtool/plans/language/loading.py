@@ -28,11 +28,16 @@ from drtool.plans.language.model import (
     StepFields,
     StepForm,
 )
-from drtool.plans.language.nesting import nested_digests, nested_plans, nesting_problems
-from drtool.plans.language.placed import Placed, Role
 from drtool.plans.language.reading import Complaints, PlanFile, Read, read_files
 from drtool.plans.language.rules import broken_rules
-from drtool.plans.language.structure import broken_structure
+from drtool.plans.language.validation import (
+    Placed,
+    Role,
+    broken_structure,
+    nested_digests,
+    nested_plans,
+    nesting_problems,
+)
 
 _UNREAD = Wait()
 """A stand-in for every action until the names of the steps, which actions may refer to, are known."""

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 
 from drtool.config.document import read_as
 from drtool.plans.language.actions import Action
-from drtool.plans.language.parts import (
+from drtool.plans.language.field_types import (
     Bare,
     Count,
     CronField,

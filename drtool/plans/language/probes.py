@@ -7,7 +7,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-from drtool.plans.language.parts import Count, Filled, OptionalDuration, OptionalSize, OptionalSpan, Positive, Words
+from drtool.plans.language.field_types import (
+    Count,
+    Filled,
+    OptionalDuration,
+    OptionalSize,
+    OptionalSpan,
+    Positive,
+    Words,
+)
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Scalar: TypeAlias = str | int | float | bool

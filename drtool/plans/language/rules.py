@@ -15,7 +15,7 @@ from drtool.config.yaml import Parsed
 from drtool.plans.language.action_rules import action_problems
 from drtool.plans.language.approval import changes_production, is_behind_approval, overwrites
 from drtool.plans.language.model import Plan
-from drtool.plans.language.placed import Complaints, Placed
+from drtool.plans.language.validation import Complaints, Placed
 from drtool.plans.language.values import duration_text
 from drtool.plans.language.variables import declared_problems
 
@@ -123,7 +123,7 @@ def _only_reads(_plan: Plan, each: Placed) -> Complaints:
     reads = step.uses in _READING or (step.uses == "run" and getattr(step.action, "changes", "") == "nothing")
     if not reads or getattr(step.action, "level", "") == "restore":
         allowed = "verify (but not level: restore), probe, compare, assert, or run with `changes: nothing`"
-        yield each.wrong(f"{each.told} must change nothing; use {allowed}", "uses")
+        yield each.wrong(f"{each.role_name} must change nothing; use {allowed}", "uses")
 
 
 def _scope(plan: Plan, each: Placed) -> Complaints:
@@ -143,7 +143,7 @@ def _overwriting(plan: Plan, each: Placed) -> Complaints:
 
 def _where_faults(plan: Plan, each: Placed) -> Complaints:
     if each.step.uses == "fault" and each.role != "step":
-        yield each.wrong(f"{each.told} cannot inject faults", "uses")
+        yield each.wrong(f"{each.role_name} cannot inject faults", "uses")
     if each.step.uses == "fault" and each.step.foreach is not None:
         yield each.wrong("a fault cannot have foreach; write one step per fault", "foreach")
     longest_s, lasts_s = plan.guards.max_duration_s, getattr(each.step.action, "duration_s", None)
@@ -155,7 +155,9 @@ def _where_faults(plan: Plan, each: Placed) -> Complaints:
 
 def _approvers(_plan: Plan, each: Placed) -> Complaints:
     if each.step.uses in {"approve", "wait"} and each.role in {"always", "compensate"}:
-        yield each.wrong(f"{each.told} must not wait for a person, because it also runs after interruptions", "uses")
+        yield each.wrong(
+            f"{each.role_name} must not wait for a person, because it also runs after interruptions", "uses"
+        )
 
 
 def _within_action(_plan: Plan, each: Placed) -> Complaints:

@@ -6,11 +6,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from drtool.plans.language.actions import RESULTS
 from drtool.plans.language.context import Facts, Outcome, context_of, undo_context_of
 from drtool.plans.language.evaluating import Context
 from drtool.plans.language.model import Plan, Step
 from drtool.plans.language.quantities import moment_ns
-from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import Bytes, Maybe, Moment, Unknown, ValueKind
 from drtool.plans.running.building import steps_by_id
 from drtool.plans.running.state import RunState

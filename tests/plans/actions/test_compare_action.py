@@ -16,7 +16,7 @@ from drtool.errors import DrtoolError
 from drtool.plans.actions import comparing
 from drtool.plans.actions.comparing import OUTPUTS, CompareAction, Side, side
 from drtool.plans.actions.trees_compared import Comparison
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS
 
 compare = CompareAction()
 ALL = ["tree", "hash", "metadata"]

@@ -6,8 +6,8 @@ import pytest
 from action_world import child, run_context, step_context, work
 
 from drtool.plans.actions.nesting import OUTPUTS, PlanAction
+from drtool.plans.language.actions import RESULTS
 from drtool.plans.language.model import Place
-from drtool.plans.language.results import RESULTS
 from drtool.plans.running.kept_plan import FOLDER
 
 nested = PlanAction()

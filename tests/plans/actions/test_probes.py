@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from drtool.plans.actions.probing import OUTPUTS, ProbeAction
 from drtool.plans.actions.probing.web import matching
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS
 
 probe = ProbeAction()
 METRICS = b"""# HELP up whether it is

@@ -10,7 +10,7 @@ from action_world import CANARY, context, needs, run_context, step_context, work
 
 from drtool.errors import DrtoolError
 from drtool.plans.actions.programs_run import OUTPUTS, RunAction
-from drtool.plans.language.results import RESULTS
+from drtool.plans.language.actions import RESULTS
 
 run = RunAction()
 

@@ -10,9 +10,8 @@ from action_world import CANARY, context, needs, run_context, step_context, work
 
 from drtool.plans.actions import approving, asserting, notifying, waiting
 from drtool.plans.actions.port import Answer
-from drtool.plans.language.actions import Assert
+from drtool.plans.language.actions import RESULTS, Assert
 from drtool.plans.language.evaluating import Names
-from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import Seconds
 
 wait, judge = waiting.WaitAction(), asserting.AssertAction()

@@ -16,7 +16,7 @@ from drtool.config.yaml import parse
 from drtool.errors import ConfigError
 from drtool.plans.language import load_plan
 from drtool.plans.language.actions import Assert, Restore, Run
-from drtool.plans.language.needs import Need
+from drtool.plans.language.field_types import Need
 from drtool.plans.language.probes import SqlProbe
 from drtool.plans.language.quantities import When
 

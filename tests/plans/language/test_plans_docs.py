@@ -7,11 +7,10 @@ from typing import get_args
 import pytest
 
 from drtool.plans.language import context_of, load_plan
-from drtool.plans.language.actions import KINDS
+from drtool.plans.language.actions import KINDS, RESULTS
 from drtool.plans.language.evaluating import _FUNCTIONS
 from drtool.plans.language.model import Guards, PlanForm, StepForm, Var
 from drtool.plans.language.probes import Probe
-from drtool.plans.language.results import RESULTS
 
 PAGE = (Path(__file__).parents[3] / "docs/plans.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

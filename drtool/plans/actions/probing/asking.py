@@ -20,6 +20,7 @@ from drtool.plans.actions.probing.replies import Reply, bad
 from drtool.plans.actions.probing.sql import ask_sql
 from drtool.plans.actions.probing.web import ask_http, ask_metric
 from drtool.plans.bounded import TimeUp, WasCancelled, bounded, pause
+from drtool.plans.language.actions import RESULTS
 from drtool.plans.language.probes import (
     CommandProbe,
     DnsProbe,
@@ -31,7 +32,6 @@ from drtool.plans.language.probes import (
     TcpProbe,
     TlsProbe,
 )
-from drtool.plans.language.results import RESULTS
 from drtool.plans.language.values import duration_text
 
 OUTPUTS = RESULTS["probe"]

@@ -3,19 +3,46 @@
 The field of a struct carries its unit (`timeout_s`); the key in the file does not (`timeout`).
 """
 
+import re
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from drtool.config.cron import Cron, parse_cron
 from drtool.config.document import read_as
 from drtool.config.schema import words, zone_name
 from drtool.config.units import rate_bytes_s, size_bytes
-from drtool.plans.language.needs import Need, need
 from drtool.plans.language.quantities import When, duration_s, positive_s, share, when, window_text
 from drtool.plans.language.syntax import Expression
 from drtool.plans.language.templates import bare, foreach
+
+_NEED = re.compile(r"([a-z0-9][a-z0-9_-]{0,63})(?::(started|injected))?", re.ASCII)
+
+
+class Need(Struct, frozen=True):
+    """A dependency on another step.
+
+    `ended`: it ended well. `started`: it has begun. `injected`: the fault is active, and stays so until this step ends.
+    """
+
+    step: str
+    state: Literal["ended", "started", "injected"] = "ended"
+
+    def __str__(self) -> str:
+        return self.step if self.state == "ended" else f"{self.step}:{self.state}"
+
+
+def need(text: object) -> Need:
+    """Read one entry of `needs`. Raises ValueError."""
+    match = _NEED.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"expected a step's id, ID:started or ID:injected, not {text!r}")
+    state: Literal["ended", "started", "injected"] = (
+        "started" if match[2] == "started" else "injected" if match[2] == "injected" else "ended"
+    )
+    return Need(match[1], state)
+
 
 Schema: TypeAlias = dict[str, Any]
 
