@@ -13,7 +13,7 @@ from typing import Any
 
 from drtool.plans.actions.port import ChildResult, Outcome, Preview, Result, RunContext, StepContext, Work
 from drtool.plans.language.actions import RESULTS, NestedPlan
-from drtool.plans.running.kept_plan import FOLDER
+from drtool.plans.running.resumption import FOLDER
 
 OUTPUTS = RESULTS["plan"]
 PREVIEW_S = 600.0

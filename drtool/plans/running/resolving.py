@@ -3,14 +3,22 @@
 Invariants
     Nothing is changed. Actions preview their work with stores that raise on a write.
     Choices made here (snapshot ids, seeds, victims) are pinned, so the run later does what was previewed.
+    Local state that reading updates (the confirmed changes) goes to a temporary copy of the state directory. The faults of
+    drills still apply.
 """
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drtool.errors import DrtoolError, NoPassword, WrongPassword
+from drtool.events import Emit
 from drtool.plans.actions.port import Action, Preview, RunContext, StepContext
 from drtool.plans.language.evaluating import Context, evaluate, truth
 from drtool.plans.language.filling import fill, fill_text
@@ -21,6 +29,7 @@ from drtool.plans.language.syntax import Expression
 from drtool.plans.language.values import Unknown
 from drtool.plans.running.building import steps_by_id
 from drtool.plans.running.tasks import undo_key
+from drtool.repository import Repository, RepositorySpec, open_repository
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
@@ -164,3 +173,23 @@ def lines(resolution: Resolution) -> Iterator[str]:
     """Yield the rows for a terminal without colours."""
     for row in resolution.rows:
         yield f"{row.id}: {row.status}"
+
+
+@contextmanager
+def read_only(spec: Callable[[], RepositorySpec], emit: Emit) -> Iterator[Repository]:
+    """Open the repository. `spec` is called on entry, because it may prompt for a password. Raises DrtoolError."""
+    asked = spec()
+    with tempfile.TemporaryDirectory(prefix="drtool-plan-") as scratch:
+        state_dir = Path(scratch) / "state"
+        _copy(asked.state_dir, state_dir)
+        own = replace(asked, state_dir=state_dir, faults_dir=asked.state_dir, read_only=True, anyhow=True)
+        with closing(open_repository(own, emit)) as repository:
+            yield repository
+
+
+def _copy(state_dir: Path, to: Path) -> None:
+    to.mkdir(mode=0o700)
+    if (state_dir / "repositories").is_dir():
+        shutil.copytree(state_dir / "repositories", to / "repositories", symlinks=True)
+    if (state_dir / "host.json").is_file():
+        shutil.copy2(state_dir / "host.json", to / "host.json")

@@ -33,13 +33,13 @@ from drtool.plans.language.values import Maybe, Moment, Unknown
 from drtool.plans.running.attempts import Attempt, HasEnded, IsInjected, Message, Says
 from drtool.plans.running.building import graph_of, steps_by_id
 from drtool.plans.running.deciding import Decision, Expand, Finish, Release, Rest, Settle, Start, decide
-from drtool.plans.running.doubt import doubts
 from drtool.plans.running.facts import Given, context_for
 from drtool.plans.running.resolving import items_of
+from drtool.plans.running.resumption import doubts
 from drtool.plans.running.secrets import redacted
 from drtool.plans.running.state import RunState
+from drtool.plans.running.supervision import reasons_to_stop
 from drtool.plans.running.tasks import CONFIRM, UNDO, Task, task_id, undo_key, undone
-from drtool.plans.running.watching import reasons_to_stop
 
 LOOK_S = 0.5
 

@@ -31,8 +31,8 @@ from drtool.plans.running.resolving import Resolution, resolve
 from drtool.plans.running.runner import Runner, ignore
 from drtool.plans.running.runs import held_group
 from drtool.plans.running.state import RunState
+from drtool.plans.running.supervision import in_window, unanswered, unsteady
 from drtool.plans.running.verdict import Conclusion, conclude
-from drtool.plans.running.watching import in_window, unanswered, unsteady
 from drtool.plans.scratch import ScratchRecord, make_scratch, take_over
 from drtool.plans.scratch.registry import records
 

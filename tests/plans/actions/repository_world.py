@@ -14,7 +14,7 @@ from drtool.plans.actions.port import Work
 from drtool.plans.actions.registry import Actions
 from drtool.plans.language.model import Guards
 from drtool.plans.running.children import DrtoolProgram
-from drtool.plans.running.looking import read_only
+from drtool.plans.running.resolving import read_only
 from drtool.repository import opening
 
 ACTIONS = Actions()

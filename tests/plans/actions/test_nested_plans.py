@@ -8,7 +8,7 @@ from action_world import child, run_context, step_context, work
 from drtool.plans.actions.nesting import OUTPUTS, PlanAction
 from drtool.plans.language.actions import RESULTS
 from drtool.plans.language.model import Place
-from drtool.plans.running.kept_plan import FOLDER
+from drtool.plans.running.resumption import FOLDER
 
 nested = PlanAction()
 

@@ -2,7 +2,7 @@
 
 from drtool.plans.journal.events import Began, Cancelled, Ended, Expanded, Injected
 from drtool.plans.running.deciding import Expand, Finish, Release, Rest, Settle, Start, decide
-from drtool.plans.running.doubt import doubts
+from drtool.plans.running.resumption import doubts
 from drtool.plans.running.state import RunState
 from drtool.plans.running.tasks import task_id
 

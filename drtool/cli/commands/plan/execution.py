@@ -46,7 +46,7 @@ def signals() -> Iterator[Callable[[], str]]:
 def event_handler(call: Call, run: "Run") -> "Callable[[Event], None]":
     """Return a handler that shows events and notifies the plan's channels."""
     from drtool.plans.journal.events import Began, Ended, Injected
-    from drtool.plans.running.telling import announcements
+    from drtool.plans.running.supervision import announcements
 
     def hear(event: "Event") -> None:
         if isinstance(event, Began):

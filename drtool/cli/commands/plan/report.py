@@ -125,7 +125,7 @@ def _surroundings(
 def _needs(story: "Story", folder: Path) -> dict[str, list[str]]:
     """Return which step waited for which, from the stored plan. Return nothing if that plan cannot be read."""
     from drtool.plans.running.building import graph_of
-    from drtool.plans.running.kept_plan import kept_plan
+    from drtool.plans.running.resumption import kept_plan
 
     try:
         plan = kept_plan(folder, next(iter(story.run.sources), ""), story.run.digest)

@@ -34,7 +34,7 @@ def plan_resume(
     from drtool.plans.language.quantities import moment_ns
     from drtool.plans.language.values import Moment
     from drtool.plans.language.variables import restore_vars
-    from drtool.plans.running.kept_plan import kept_plan
+    from drtool.plans.running.resumption import kept_plan
     from drtool.plans.running.runs import folder_of, last_unfinished
     from drtool.plans.running.session import carry_on, preview
     from drtool.plans.running.state import RunState

@@ -54,10 +54,10 @@ def plan_run(
     from drtool.cli.commands.plan.recording import expected
     from drtool.cli.commands.plan.world import world
     from drtool.plans.evidence.objectives import measure
-    from drtool.plans.running.kept_plan import keep_plan
+    from drtool.plans.running.resumption import keep_plan
     from drtool.plans.running.runs import new_run_id
     from drtool.plans.running.session import carry_out, check_before, preview, started_now
-    from drtool.plans.running.telling import untold
+    from drtool.plans.running.supervision import untold
 
     loaded = trusted_plan(call, plan, file)
     started = started_now()
@@ -111,7 +111,7 @@ def _moment(word: str | None, started: Any) -> Any:  # noqa: ANN401 - a Moment
 
 
 def _preview_document(run: "Run", resolution: "Resolution", likely: "Expected", *, dry_run: bool) -> Document:
-    from drtool.plans.running.telling import untold
+    from drtool.plans.running.supervision import untold
 
     rows = [
         {

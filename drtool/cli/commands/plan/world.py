@@ -19,12 +19,12 @@ from drtool.plans.language.values import Moment, Unknown, Value
 from drtool.plans.language.variables import resolve_vars
 from drtool.plans.running.children import DrtoolProgram
 from drtool.plans.running.facts import Given, context_for
-from drtool.plans.running.looking import read_only
+from drtool.plans.running.resolving import read_only
 from drtool.plans.running.runs import folder_of
 from drtool.plans.running.secrets import read_secrets, redactor
 from drtool.plans.running.session import Run
 from drtool.plans.running.state import RunState
-from drtool.plans.running.telling import asked_channel
+from drtool.plans.running.supervision import approval_channel
 from drtool.plans.scratch.space import roots_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def world(
     values = resolve_vars(plan, variables, started) if resolved is None else resolved
     secrets = read_secrets(plan.secrets, os.environ)
     redact = redactor(secrets)
-    asks = asked_channel(plan)
+    asks = approval_channel(plan)
     folder = folder_of(settings.state_dir, run_id)
     given = Given(run=run_id, scope=plan.scope, started=started, vars=values, secrets=secrets)
     plan = with_guards(plan, given)

@@ -1,20 +1,21 @@
-"""Conditions that end a run early: the longest duration, the kill switch, a window that closes, `abort_if`.
+"""Supervision of a run: reasons to end it early, the steady state, and the notifications of the plan's `notify`.
 
-PURE, except for checking whether a file exists.
+PURE, except for checking whether the kill switch exists.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from drtool.plans.faults.windows import closing_time, parse_window
-from drtool.plans.journal.events import Cancelled
+from drtool.plans.journal.events import Began, Cancelled, Ended, Event, RunBegan, RunEnded
 from drtool.plans.language.evaluating import Context, truth
-from drtool.plans.language.model import Guards, SteadyState
+from drtool.plans.language.model import EventName, Guards, Plan, SteadyState
 from drtool.plans.language.parsing import ExpressionError
 from drtool.plans.language.values import Unknown, duration_text
 from drtool.plans.running.state import RunState
+from drtool.plans.running.tasks import UNDO
 
 
 def reasons_to_stop(guards: Guards, elapsed_s: float, now: datetime, context: Context, at: str) -> Iterator[Cancelled]:
@@ -69,3 +70,45 @@ def unanswered(steady: SteadyState | None, state: RunState) -> str:
 
 def _cancelled(at: str, elapsed_s: float, reason: str, cause: str) -> Cancelled:
     return Cancelled(at=at, elapsed_s=elapsed_s, reason=reason, cause=cause)  # type: ignore[arg-type]
+
+
+def announcements(plan: Plan, run: str, event: Event) -> Iterator[tuple[str, str, str]]:
+    """Yield (channel, event, message) for each notification that an event causes."""
+    names = dict(_happened(plan, run, event))
+    asked = event.inputs.get("channel") or approval_channel(plan) if isinstance(event, Began) else None
+    for wish in plan.notify:
+        for name in wish.events:
+            if name in names and not (name == "approval" and wish.channel == asked):
+                yield wish.channel, name, names[name]
+
+
+def approval_channel(plan: Plan) -> str | None:
+    """Return the channel for questions of steps that name none: the first that is notified of approvals."""
+    return next((wish.channel for wish in plan.notify if "approval" in wish.events), None)
+
+
+def untold(plan: Plan, can_tell: Callable[[str], str]) -> list[str]:
+    """Return the channels of `notify` that cannot be used, each with the reason."""
+    problems = {wish.channel: can_tell(wish.channel) for wish in plan.notify}
+    return [f"{channel}: {problem}" for channel, problem in problems.items() if problem]
+
+
+def _happened(plan: Plan, run: str, event: Event) -> Iterator[tuple[EventName, str]]:
+    head = f"{plan.title} ({plan.id}, run {run})"
+    match event:
+        case RunBegan():
+            yield "start", f"{head} begins"
+        case Began(uses="approve", key=key):
+            yield "approval", f"{head} waits for an answer: drtool plan approve {run} {key}"
+        case Ended(key=key, status="failed", detail=detail, retry_at_s=None) if key.startswith(UNDO):
+            yield "cleanup", f"{head}: {key} failed: {detail}"
+        case RunEnded(verdict=verdict, reason=reason, leftovers=left):
+            told = f"{head}: {verdict}" + (f" ({reason})" if reason else "")
+            yield "end", told
+            yield ("pass" if verdict == "passed" else "fail"), told
+            if verdict == "missed":
+                yield "objective", told
+            if left:
+                yield "cleanup", f"{head} has leftovers: {'; '.join(left)}"
+        case _:
+            pass

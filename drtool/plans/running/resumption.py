@@ -1,11 +1,17 @@
-"""The copy of a plan beside the journal of its run. A resumed run uses this copy, even if the original changed since."""
+"""What a resumed run starts from: the plan stored beside its journal, and the doubt about work without an outcome.
+
+A resumed run uses the stored plan, even if the original changed since.
+"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from drtool.errors import FormatError
+from drtool.plans.journal.events import Ended
 from drtool.plans.language import load_plan
 from drtool.plans.language.model import Plan
+from drtool.plans.running.state import RunState
 
 FOLDER = "plan"
 
@@ -28,3 +34,18 @@ def kept_plan(folder: Path, name: str, digest: str) -> Plan:
     if plan.digest != digest:
         raise FormatError(f"{folder / FOLDER}: this is not the plan that the run began with")
     return plan
+
+
+def doubts(state: RunState, elapsed_s: float, at: str) -> Iterator[Ended]:
+    """Yield an outcome for each piece of work that was running when the process died. It is retried, so it is not final."""
+    for key, began in list(state.running.items()):
+        yield Ended(
+            at=at,
+            elapsed_s=elapsed_s,
+            key=key,
+            status="aborted",
+            attempt=began.attempt,
+            detail="the process died before it ended",
+            cause="doubt",
+            retry_at_s=elapsed_s,
+        )
