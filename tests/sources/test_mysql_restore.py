@@ -5,11 +5,12 @@ import os
 import pytest
 from captured import captured
 from mariadb_server import empty_mariadb, start
+from msgspec.structs import replace
 
 from drtool.errors import Refused
 from drtool.sources.databases import nobody_watches
 from drtool.sources.mysql import MysqlSource
-from drtool.sources.mysql.accounts import Record, lacking, of_new_users
+from drtool.sources.mysql.accounts import Record, lacking, of_new_users, subject
 from drtool.sources.mysql.client import Client
 from drtool.sources.mysql.engine import ENGINE
 from drtool.sources.mysql.loading import errors_of, without_definers
@@ -225,6 +226,7 @@ def test_every_right_and_what_belongs_to_the_server_comes_back_and_is_compared(e
     shop.ask(
         "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (HOST '10.0.0.1', USER 'u', PASSWORD 's3cret', DATABASE 'd')"
     )
+    shop.ask("INSTALL SONAME 'auth_ed25519'; CREATE USER ed@localhost IDENTIFIED VIA ed25519 USING PASSWORD('x')")
     try:
         inventory, files = dumped(empty_mariadb, tmp_path)
         assert inventory.grants["`clerks`"] == (
@@ -247,7 +249,10 @@ def test_every_right_and_what_belongs_to_the_server_comes_back_and_is_compared(e
         ]
     finally:
         for client in (shop, there):
-            client.ask("DROP SERVER IF EXISTS far; DROP ROLE IF EXISTS aa, zz; DROP USER IF EXISTS `o'dd`@`%`")
+            client.ask(
+                "DROP SERVER IF EXISTS far; DROP ROLE IF EXISTS aa, zz; DROP USER IF EXISTS `o'dd`@`%`, ed@localhost"
+            )
+            client.ask("UNINSTALL SONAME IF EXISTS 'auth_ed25519'")
             with connected(client) as session:
                 session.attempt("REVOKE INSERT ON shop.* FROM PUBLIC")
                 session.attempt("REVOKE SELECT ON shop.t FROM PUBLIC")
@@ -261,6 +266,24 @@ def test_a_right_that_does_not_come_back_is_named(empty_mariadb, other, shop, tm
     assert "users: missing: GRANT SELECT ON `shop`.`t` TO `clerks`" in found
 
 
+def test_a_plugin_that_is_not_installed_is_a_fault_of_a_server_and_a_warning_of_a_scratch_server(
+    empty_mariadb, other, shop, tmp_path
+):
+    inventory, files = dumped(empty_mariadb, tmp_path)
+    path, system = files / "mysql/users.sql", {**inventory.system, "PLUGIN": {"odd": "odd.so"}}
+    path.write_text(f"INSTALL PLUGIN `odd`  SONAME 'odd.so';\n{path.read_text()}")
+    found, _ = restored(other, (replace(inventory, system=system), files))
+    assert found[0].startswith("users: ERROR 1126: ")
+    assert "users: missing: the plugin odd" in found
+    scratch, warned = start(), []
+    try:
+        scratch.put_back(replace(inventory, system=system), files, (), warned.append)
+        assert list(scratch.problems) == []
+        assert any("INSTALL PLUGIN" in line for line in warned)
+    finally:
+        assert scratch.stop() == []
+
+
 def test_what_the_dump_of_users_lacks_is_named():
     line = "GRANT SELECT ON *.* TO `a`@`%`"
     record = Record({"`a`@`%`": (line, "SET DEFAULT ROLE `r` FOR `a`@`%`")}, {"PLUGIN": {"p": "p.so"}})
@@ -269,6 +292,20 @@ def test_what_the_dump_of_users_lacks_is_named():
     assert lacking(record, "") == [f"the dump of users lacks: {each}" for each in record.grants["`a`@`%`"]] + [
         "the dump lacks the plugin p"
     ]
+
+
+def test_the_account_of_a_statement_is_found_whatever_its_name():
+    for line, account in (
+        ("GRANT SELECT ON *.* TO `a TO b`@`%` IDENTIFIED BY PASSWORD '*7' WITH GRANT OPTION", ("a TO b", "%")),
+        ("GRANT PROXY ON `root`@`localhost` TO `o'dd`@`h`", ("o'dd", "h")),
+        ("/*M!100005 SET DEFAULT ROLE 'r' FOR 'o\\'dd'@'%' */;", ("o'dd", "%")),
+        ("/*M!100005 CREATE ROLE 'TO' WITH ADMIN x */;", ("TO", "")),
+        ("GRANT `r` TO `a``b` WITH ADMIN OPTION;", ("a`b", "")),
+        ("GRANT SELECT ON `d`.* TO PUBLIC;", ("PUBLIC", "")),
+        ("SET ROLE NONE;", None),
+        ("", None),
+    ):
+        assert subject(line) == account
 
 
 def test_roles_that_are_new_may_be_given_to_users_who_are_there():

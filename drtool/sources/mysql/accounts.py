@@ -19,6 +19,8 @@ Grants = dict[str, tuple[str, ...]]
 Tell = Callable[[str], None]
 PUBLIC = "PUBLIC"
 """The role that every user of MariaDB 10.11 has. The dump programs leave its rights out."""
+_NO_SUCH_GRANT = 1141
+"""The account was dropped in the meantime."""
 _IMPORT_ROLE = "mariadb_dump_import_role"
 _ACCOUNTS = "SELECT User, Host, is_role FROM mysql.user"
 _SYSTEM = {
@@ -39,6 +41,8 @@ _INSTALLED = {
     "LOADABLE FUNCTION": "SELECT name FROM mysql.func",
 }
 _LATER = re.compile(r"^(?:/\*M!\d+ )?GRANT ")
+_OF_PROGRAMS = re.compile(r"^INSTALL PLUGIN |^CREATE .* SONAME ")
+"""Statements that load a library of the server's host."""
 _IDENTIFIED = re.compile(r" IDENTIFIED (?:BY|VIA) .*?(?= REQUIRE | WITH |$)")
 _ON = re.compile(r" ON (?:TABLE |PROCEDURE |FUNCTION |PACKAGE |PACKAGE BODY )?`((?:[^`]|``)+)`\.")
 _WRAPPED = re.compile(r"^/\*M?!\d+ (.*?) \*/;?$", re.DOTALL)
@@ -78,7 +82,7 @@ def grants_of(session: Session, account: str) -> tuple[str, ...] | None:
     """Return an account's own rights; None if they cannot be read. Of a role, the server lists those of its roles as well."""
     rows = session.attempt(f"SHOW GRANTS FOR {account}")
     if isinstance(rows, Failure):
-        return () if account == PUBLIC else None
+        return () if account == PUBLIC or rows.code == _NO_SUCH_GRANT else None
     return tuple(
         sorted(plain for row in rows if (plain := without_password(row[0])) and _subject_text(plain) == account)
     )
@@ -102,11 +106,12 @@ def dumped(client: Client, session: Session) -> tuple[bytes, Record | None, list
     """(statements that bring users and the rest back, the record, what is missing in words). Raises DrtoolError."""
     before = recorded(session)
     words = client.words("dump", "--skip-dump-date", "--skip-comments")
-    text = client.run([*words, "--system=users"])
+    users = client.run([*words, "--system=users"])
     missing = []
     try:
-        text += client.run([*words, "--system=servers,plugins,udfs"])
+        text = client.run([*words, "--system=servers,plugins,udfs"]) + users  # users may log in by a plugin
     except DrtoolError as error:
+        text = users
         missing.append(f"servers, plugins and loadable functions are left out: {error.message}")
     after = recorded(session)
     if before is None or after is None:
@@ -144,9 +149,9 @@ def without_password(grant: str) -> str:
 class Users:
     """The users and roles of a snapshot, in two passes: a right on a table can be granted once the table is there."""
 
-    def __init__(self, client: Client, text: str, databases: Iterable[str]) -> None:
-        """`databases`: those that are restored."""
-        self._client, self._databases = client, frozenset(databases)
+    def __init__(self, client: Client, text: str, databases: Iterable[str], *, is_scratch: bool) -> None:
+        """`databases`: those that are restored. A scratch server need not have the libraries of plugins."""
+        self._is_scratch, self._client, self._databases = is_scratch, client, frozenset(databases)
         with connected(client) as session:
             accounts = session.ask("SELECT User, Host FROM mysql.user")
             public = grants_of(session, PUBLIC)
@@ -159,13 +164,15 @@ class Users:
         self._later: list[str] = []
         self._failed: set[str] = set()
 
-    def create(self) -> list[str]:
+    def create(self, tell: Tell) -> list[str]:
         """What could not be done, in words, but for what waits for `grant`."""
         problems = []
         for code, at, message in self._said(self._lines):
             line = self._lines[at - 1] if 0 < at <= len(self._lines) else ""
             if _LATER.match(line):
                 self._later.append(line)
+            elif self._is_scratch and _OF_PROGRAMS.match(line):
+                tell(f"{message}{about(line)}")
             elif not (code == 1396 and "CREATE ROLE" in line):  # the dump makes a role once for each who administers it
                 problems.append(f"{message}{about(line)}")
         return problems
@@ -198,6 +205,8 @@ class Users:
             else:
                 problems += [f"missing: {line}" for line in lost]
         for kind, names in (inventory.system or {}).items():
+            if self._is_scratch and kind != "SERVER":
+                continue
             there = now.system.get(kind, {})
             problems += [
                 f"missing: the {kind.lower()} {name}" for name in names if kind in now.system and name not in there
@@ -262,20 +271,24 @@ def without_installed(text: str, here: Mapping[str, set[str]]) -> str:
 
 
 def subject(line: str) -> tuple[str, str] | None:
-    """The user (with host) or role that a statement makes or changes; None for other statements."""
+    """Return the user (with host) or role that a statement makes or changes; None for other statements."""
     tokens = _tokens(line)
-    words = [token.upper() for token in tokens]
-    at = -1
-    if words[:1] == ["GRANT"] and "TO" in words:
-        at = len(words) - words[::-1].index("TO")
-    elif words[:2] in (["CREATE", "USER"], ["ALTER", "USER"], ["CREATE", "ROLE"]):
-        at = 5 if words[2:5] == ["IF", "NOT", "EXISTS"] else 2
-    elif words[:3] == ["SET", "DEFAULT", "ROLE"] and "FOR" in words:
-        at = len(words) - words[::-1].index("FOR")
+    at = _subject_at(tokens)
     if not 0 <= at < len(tokens):
         return None
     host = _unquoted(tokens[at + 2]) if tokens[at + 1 : at + 2] == ["@"] and at + 2 < len(tokens) else ""
     return _unquoted(tokens[at]), host
+
+
+def _subject_at(tokens: Sequence[str]) -> int:
+    words = [token.upper() for token in tokens]
+    if words[:1] == ["GRANT"] and "TO" in words:
+        return len(words) - words[::-1].index("TO")
+    if words[:3] == ["SET", "DEFAULT", "ROLE"] and "FOR" in words:
+        return len(words) - words[::-1].index("FOR")
+    if words[:2] in (["CREATE", "USER"], ["ALTER", "USER"], ["CREATE", "ROLE"]):
+        return 5 if words[2:5] == ["IF", "NOT", "EXISTS"] else 2
+    return -1
 
 
 def database_of(grant: str) -> str | None:
@@ -310,12 +323,12 @@ def _spelled(user: str, host: str, *, is_role: bool) -> str:
 
 
 def _subject_text(grant: str) -> str:
-    """The account of a grant, as `_spelled` writes it; empty if there is none."""
-    found = subject(grant)
+    """Return the account of a grant as `_spelled` writes it, or "" if there is none."""
+    found, tokens = subject(grant), _tokens(grant)
     if found is None:
         return ""
-    at = grant.rfind(" TO ")
-    return _spelled(*found, is_role=not found[1] and "@" not in _tokens(grant[at:])[2:3])
+    at = _subject_at(tokens)
+    return _spelled(*found, is_role=tokens[at + 1 : at + 2] != ["@"])
 
 
 def _subject_line(line: str) -> str:

@@ -81,7 +81,7 @@ class MysqlTarget:
         kept = self._kept(chosen)
         users = None
         if inventory.globals is not None:
-            users = self._users(below(files, inventory.globals), [database.name for database in chosen])
+            users = self._users(below(files, inventory.globals), [database.name for database in chosen], tell)
         failed = self._load_all([database for database in chosen if database not in kept], files, tell)
         for database in kept:
             tell(f"the database {database.name} is there: it is left alone, and compared")
@@ -118,10 +118,11 @@ class MysqlTarget:
                     self._report([f"it could not be restored: {error.message}"], database.name)
         return failed
 
-    def _users(self, file: Path, databases: Sequence[str]) -> accounts.Users | None:
+    def _users(self, file: Path, databases: Sequence[str], tell: Callable[[str], None]) -> accounts.Users | None:
         try:
-            users = accounts.Users(self._client, file.read_text("utf-8", "surrogateescape"), databases)
-            self._report(users.create())
+            text = file.read_text("utf-8", "surrogateescape")
+            users = accounts.Users(self._client, text, databases, is_scratch=self._guarded is not None)
+            self._report(users.create(tell))
         except DrtoolError as error:
             self._report([f"they could not be restored: {error.message}"])
             return None
