@@ -13,7 +13,7 @@ NOW = "2026-06-01 00:00"
 
 
 def store(world: World, *times: str, source: str = "home", host: str | None = None, tags: tuple[str, ...] = ()) -> list:
-    """One snapshot of each time, in this order; their rows."""
+    """Take one snapshot at each time, in this order, and return their rows."""
     tree = world.root / "tree"
     if not tree.exists():
         fill(tree, {"letter": b"Dear Ada,"})
@@ -29,7 +29,7 @@ def store(world: World, *times: str, source: str = "home", host: str | None = No
 
 
 def ask(words: str | None = None, *names: str, now: str = NOW, **more) -> ForgetRequest:
-    """By rules, as words; or by name."""
+    """Return a request by rules, as words, or by name."""
     rules = rules_of(words) if words else None
     narrowing = Narrowing(**{key: more.pop(key) for key in ("hosts", "tags", "sources") if key in more})
     return ForgetRequest(now_ns=time_ns(now), rules=rules, snapshots=names, narrowing=narrowing, **more)

@@ -1,4 +1,4 @@
-"""A repository at three sites whose passwords cost nothing to try: what tests of keys begin with."""
+"""A repository at three sites with passwords that are cheap to try, as used by tests of keys."""
 
 import shutil
 from contextlib import contextmanager
@@ -82,7 +82,7 @@ def cheap(monkeypatch):
 
 @pytest.fixture(scope="session")
 def founded_cheaply(tmp_path_factory):
-    """Founded once with what `cheap` makes of passwords: to be copied."""
+    """A repository created once with cheap passwords, to be copied."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slots, "Argon2id", Cheap)
         set_apart(KeyWorld(root := tmp_path_factory.mktemp("keys") / "founded").found())

@@ -13,7 +13,7 @@ _NS = 10**9
 
 
 class Snap(msgspec.Struct, frozen=True):
-    """What retention reads of a snapshot."""
+    """The attributes of a snapshot that retention reads."""
 
     id: bytes
     time_ns: int
@@ -25,7 +25,7 @@ class Snap(msgspec.Struct, frozen=True):
 
 
 def time_ns(text: str, zone: str = "UTC") -> int:
-    """`2026-03-29 02:30`, by the clock of a zone; `+01:00` behind it says which of two is meant."""
+    """Return a time such as `2026-03-29 02:30` in a zone. A suffix `+01:00` selects one of two."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(zone))
@@ -49,9 +49,9 @@ def rules_of(words: str) -> Rules:
 def normal_form(table: str) -> str:
     """A table with single blanks.
 
-    It begins with the rules, perhaps `in ZONE`, perhaps `now TIME`; then comes a snapshot a line, in the order in which the
-    manifest recorded them: its time, `#tag`s, `|` and why it is kept. `word*` is a reason that holds only because it is the
-    oldest; `-` is removed; `future` says so.
+    It begins with the rules, optionally `in ZONE` and `now TIME`. Then comes one snapshot a line, in the order in which the
+    manifest recorded them: its time, `#tag`s, `|` and why it is kept. `word*` is a reason that holds only for the
+    oldest, `-` means removed, and `future` means dated in the future.
     """
     return "\n".join(" ".join(line.split()) for line in table.strip().splitlines())
 

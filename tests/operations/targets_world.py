@@ -1,4 +1,4 @@
-"""Changing the targets of a test's repository, and what lies where by a plain look at its directories."""
+"""Changing the targets of a test's repository, and listing their objects by a plain look at the directories."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -82,7 +82,7 @@ def test_a_snapshot_of_an_earlier_version_restores_its_numbers_and_the_next_one_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="owners are given away by root alone")
-def test_what_is_mapped_for_owners_is_mapped_in_acls(world, source):
+def test_owner_mappings_also_apply_to_acls(world, source):
     world.backup(source)
     to = world.root / "to"
     result = world.restore(to, path=source, map_users={"daemon": 3001, "54321": 3002}, map_groups={"bin": 4001})

@@ -1,4 +1,4 @@
-"""When a backup makes known what it has stored: in virtual time."""
+"""The times of a backup's checkpoints, in virtual time."""
 
 from itertools import pairwise
 

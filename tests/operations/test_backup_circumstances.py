@@ -1,4 +1,4 @@
-"""What a backup leaves out, what keeps it from beginning, and what it reports."""
+"""Checks before a backup: exclusions, reasons not to begin, and reports."""
 
 import os
 import time
@@ -18,7 +18,7 @@ def names(world, source):
     return {os.path.relpath(os.path.join(folder, name), top) for folder, _, files in os.walk(top) for name in files}
 
 
-def test_large_files_and_what_ignore_files_say_stay_out(world, tmp_path):
+def test_large_files_and_ignored_files_are_left_out(world, tmp_path):
     source = fill(
         tmp_path / "s",
         {"small": b"x", "large": noise(3000, 1), "d/.drtoolignore": b"*.o\n", "d/x.o": b"", "d/x.c": b""},
@@ -57,7 +57,7 @@ def test_whether_the_newest_snapshot_is_young_enough(world, tmp_path):
         assert not is_recent(repository, job, world.host, now_ns - 10 * hour_ns, 6 * hour_ns), "from the future"
 
 
-def test_who_is_at_work_is_seen_until_the_last_has_ended(tmp_path):
+def test_a_running_backup_is_seen_until_the_last_one_ends(tmp_path):
     job, other = (SourceJob(name=name, paths=(os.fsencode(tmp_path),)) for name in ("home", "other"))
     with at_work(tmp_path, job, "here") as busy:
         assert not busy
@@ -73,7 +73,7 @@ def test_who_is_at_work_is_seen_until_the_last_has_ended(tmp_path):
 
 
 def without(world, job):
-    """What is left out of a job, and what was said."""
+    """Return the exclusions of a job, and the warnings."""
     heard = []
     with world.open() as repository:
         kept, found = without_targets(repository, job, heard.append)

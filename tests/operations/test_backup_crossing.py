@@ -78,7 +78,7 @@ def automounted(world, monkeypatch):
 
 
 @as_root
-def test_what_is_mounted_when_it_is_opened_is_captured(world, automounted):
+def test_a_file_system_mounted_on_access_is_captured(world, automounted):
     source = automounted.parent
     assert world.backup(source).errors == []
     assert world.restore(world.root / "out", path=source).errors == []
@@ -151,7 +151,7 @@ def test_a_leased_file_is_waited_for(world, leased):
     assert (world.root / "out/file").read_bytes() == b"oplocked"
 
 
-def test_a_restore_waits_for_the_lease_of_what_it_compares(world, leased):
+def test_a_restore_waits_for_the_lease_of_a_compared_file(world, leased):
     source = fill(world.root / "source", {"file": b"oplocked"})
     world.backup(source)
     leased(source / "file")
@@ -189,7 +189,7 @@ def test_inodes_and_ctimes_that_do_not_last_can_be_ignored(world):
     assert backup_of(world, source).files.changed == 1
 
 
-def test_a_directory_whose_inode_changes_at_each_look_can_be_captured(world, monkeypatch):
+def test_a_directory_with_a_different_inode_at_each_look_can_be_captured(world, monkeypatch):
     source = fill(world.root / "source", {"d/file": b"content"})
     opening = scan.open_directory_path
 
@@ -248,7 +248,7 @@ def test_a_dry_run_counts_a_young_file_as_it_is(world):
 
 
 @as_root
-def test_root_without_all_rights_is_told_what_is_left_out(world):
+def test_root_without_all_rights_gets_a_warning_about_hidden_parts(world):
     source = fill(world.root / "source", {"file": b"content"})
     os.setxattr(source / "file", "trusted.note", b"1")
 
@@ -272,12 +272,12 @@ def give_up(number):
     data = ctypes.create_string_buffer(24)
     assert libc.capget(header, data) == 0
     words = list(struct.unpack("=6I", data.raw))
-    words[0] &= ~(1 << number)  # effective; permitted and inheritable follow it
+    words[0] &= ~(1 << number)  # effective, followed by permitted and inheritable
     words[1] &= ~(1 << number)
     assert libc.capset(header, struct.pack("=6I", *words)) == 0
 
 
-def test_what_stays_hidden_is_read_from_the_rights_of_the_process():
+def test_hidden_parts_follow_from_the_rights_of_the_process():
     assert unseen("Name:\tx\nCapEff:\t000001ffffffffff\n") == []
     assert len(unseen("CapEff:\t0000000000000004\n")) == 1
     assert len(unseen("CapEff:\t0000000000000000\n")) == 2

@@ -1,4 +1,4 @@
-"""A backup counts the copies that it saw, and stores again what has too few of them."""
+"""A backup counts observed copies, and stores data with too few of them again."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def away(world: World, site: str) -> None:
 
 
 def is_whole(world: World, source, to="out") -> bool:
-    """Whether the newest snapshot restores to what the source is, without this host's cache."""
+    """Return whether the newest snapshot restores to the source's state, without this host's cache."""
     shutil.rmtree(world.root / "cache", ignore_errors=True)
     out = world.root / to
     shutil.rmtree(out, ignore_errors=True)
@@ -54,7 +54,7 @@ def is_whole(world: World, source, to="out") -> bool:
     return portrait(out / os.path.relpath(source, "/")) == portrait(source)
 
 
-def test_an_unchanged_file_whose_copies_are_all_known_to_be_bad_is_stored_again(world, source):
+def test_an_unchanged_file_with_only_bad_copies_is_stored_again(world, source):
     settle(source)
     world.backup(source)
     flip(world, *packs(world))
@@ -66,7 +66,7 @@ def test_an_unchanged_file_whose_copies_are_all_known_to_be_bad_is_stored_again(
     assert is_whole(world, source)
 
 
-def test_what_was_stored_again_is_not_stored_a_third_time(world, source):
+def test_data_stored_again_is_not_stored_a_third_time(world, source):
     flip(world, *packs(world))
     world.verify("full")
     world.backup(source)
@@ -141,7 +141,7 @@ def test_copies_at_a_site_that_is_gone_do_not_count_for_an_unchanged_source(worl
 
 
 def test_a_site_that_is_gone_and_has_nothing_of_the_snapshot_costs_it_no_copy(world):
-    """Trees and the index lie everywhere: their two other copies keep the promise."""
+    """Trees and the index are everywhere, so their two other copies keep the promise."""
     source = fill(world.root / "source", {"big": noise(2 * MIB, 1)})
     world.backup(source)
     (name,) = packs(world)
@@ -176,7 +176,7 @@ def test_a_pack_of_the_wrong_size_is_no_copy(world, source):
     assert world.status().sources[0].copies == 1
 
 
-def test_a_site_set_back_to_last_week_counts_for_what_it_lists_only(world, source):
+def test_a_site_set_back_to_last_week_counts_only_for_listed_objects(world, source):
     for site in "abc":
         shutil.copytree(world.directory(site) / "packs", world.root / f"week-{site}")
     newer = fill(world.root / "newer", {"file": noise(MIB, 3)})
@@ -189,7 +189,7 @@ def test_a_site_set_back_to_last_week_counts_for_what_it_lists_only(world, sourc
     assert world.backup(source).copies.minimum_written == 2
 
 
-def test_with_one_copy_what_lies_at_an_absent_site_is_stored_where_there_is_one(place):
+def test_with_one_copy_data_of_an_absent_site_is_stored_at_another(place):
     world = World(place).found(copies=1)
     source = fill(world.root / "source", {"big": noise(MIB, 1)})
     world.backup(source)
@@ -242,7 +242,7 @@ def test_an_index_segment_on_too_few_sites_is_said(world, source):
     assert world.status().sources[0].copies == 1
 
 
-def test_a_dry_run_says_what_would_be_read_again(world, source):
+def test_a_dry_run_reports_files_that_would_be_read_again(world, source):
     settle(source)
     world.backup(source)
     before = [world.names(site) for site in "abc"]

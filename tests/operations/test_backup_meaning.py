@@ -1,4 +1,4 @@
-"""What a backup means: counts, what is stored, and what a file does while it is read."""
+"""The meaning of a backup: counts, stored data, and files that change while they are read."""
 
 import os
 import socket
@@ -49,7 +49,7 @@ def test_new_changed_and_unmodified_are_counted(world, source):
     assert first.added_bytes >= 77_500
     again = world.backup(source)
     assert counts(again)[0] == (0, 0, 4)
-    assert again.added_bytes <= 1_500, "the directories above the source changed: the repository lies there"
+    assert again.added_bytes <= 1_500, "the directories above the source changed, since the repository is there"
     (source / "a").write_bytes(noise(5_000, 3))
     (source / "new").write_bytes(b"new")
     (source / "sub/deep/d").unlink()
@@ -103,7 +103,7 @@ def test_a_file_that_vanishes_is_no_failure(world, source, monkeypatch, name):
 def test_a_file_that_changes_while_it_is_read_is_stored_as_a_state_that_it_had(
     world, source, monkeypatch, size_bytes, change
 ):
-    """The change comes after the scan and before the first read; or, in the second run, in the middle."""
+    """The change comes between the scan and the first read, or in the second run in the middle."""
     old, new = noise(size_bytes, 5), noise(size_bytes, 6)
     states = {
         "grow": [old, old + new],
@@ -150,7 +150,7 @@ def test_a_log_that_never_stops_growing_is_stored_as_a_prefix(world, source, mon
     assert path.read_bytes().startswith(stored)
 
 
-def test_what_cannot_be_read_is_listed_and_the_rest_is_stored(world):
+def test_unreadable_files_are_listed_and_the_rest_is_stored(world):
     if os.geteuid() != 0:
         pytest.skip("needs another user")
     source = fill(
@@ -230,7 +230,7 @@ def test_a_dry_run_changes_nothing_and_counts_the_same(world, source):
     world.backup(source)
     (source / "sub/new").write_bytes(noise(10_000, 9))
     with world.open() as repository:
-        repository.load_index()  # the cache, which nobody misses, is the one thing that a dry run may fill
+        repository.load_index()  # the cache is the only thing that a dry run may fill
     before = everything(world.root)
     dry = world.backup(source, dry_run=True)
     assert everything(world.root) == before
@@ -276,7 +276,7 @@ def test_an_edit_in_the_middle_of_a_large_file_stores_few_chunks(world):
 
 
 def test_the_same_text_is_cut_alike_small_and_in_slots(world):
-    """What lies in a file of its own and what is part of a large one share their chunks."""
+    """A separate file and a part of a large file share their chunks."""
     data = noise(4 * MIB, 4)
     source = fill(world.root / "source", {"small": data})
     world.backup(source)
@@ -360,7 +360,7 @@ def test_a_tree_deeper_than_a_path_may_be_long(world):
 @pytest.mark.parametrize(
     "files", [{"large": 24 * MIB}, {f"{n}/{i}": 400_000 for n in range(6) for i in range(8)}], ids=["large", "many"]
 )
-def test_what_a_killed_run_had_checkpointed_is_reused(world, monkeypatch, files):
+def test_checkpointed_data_of_a_killed_run_is_reused(world, monkeypatch, files):
     source = fill(
         world.root / "source", {name: noise(size, number) for number, (name, size) in enumerate(files.items())}
     )
@@ -434,7 +434,7 @@ def test_times_of_directories_on_the_way_are_no_change(world, source):
     assert world.backup(source).added_bytes > 0
 
 
-def test_what_no_site_has_any_more_is_stored_again(world, source):
+def test_data_that_no_site_has_is_stored_again(world, source):
     world.backup(source)
     settle(source)
     for pack in world.root.glob("*/packs/*/*"):

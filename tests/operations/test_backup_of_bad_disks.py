@@ -78,7 +78,7 @@ def every_command_accepts(world):
     ("open", "source/stale", 0, {"in"}),
 ])  # fmt: skip
 @pytest.mark.spread(7)
-def test_what_cannot_be_read_is_named_and_no_command_trips_over_it(world, source, disk, number, call, suffix, at, lost):
+def test_unreadable_data_is_named_and_every_command_still_works(world, source, disk, number, call, suffix, at, lost):
     disk(call, suffix, number, at)
     report = world.backup(source)
     (problem,) = report.errors
@@ -129,7 +129,7 @@ def test_a_name_that_is_listed_and_has_no_metadata_is_named(world, source):
 
 
 def test_a_failed_entry_with_a_depth_and_no_content_reads_as_empty():
-    """An earlier version wrote such entries for files above 512 MiB that broke off; upkeep must go on over them."""
+    """An earlier version wrote such entries for files above 512 MiB that broke off, and maintenance must cope with them."""
     entry = Entry(
         name=b"f",
         type=FileType.FILE,

@@ -37,11 +37,11 @@ MIB = 1 << 20
         (Amount(files=500, bytes=20 * MIB), Amount(files=600, bytes=30 * MIB), ""),
     ],
 )
-def test_what_counts_as_most_of_it(before, now, lost):
+def test_the_share_that_counts_as_most(before, now, lost):
     assert shrinkage(before, now, 0.9) == lost
 
 
-def test_all_of_it_is_noticed_whatever_the_share():
+def test_the_loss_of_everything_is_noticed_with_any_share():
     assert shrinkage(Amount(files=500, bytes=1), Amount(files=1, bytes=1), 1.0) == ""
     assert shrinkage(Amount(files=500, bytes=1), Amount(files=0, bytes=0), 1.0)
 
@@ -66,7 +66,7 @@ def test_a_tree_that_lost_most_of_its_files_keeps_its_last_snapshot(world):
     assert world.view().state.sessions == ()
     (report,) = run(world, replace(job, max_shrink=None)).snapshots
     assert report.files.unmodified == 5
-    assert run(world, job).failed == [], "the accepted one is what the next is compared with"
+    assert run(world, job).failed == [], "the next one is compared with the accepted one"
 
 
 def test_one_source_that_shrank_does_not_keep_the_others_from_being_stored(world):
@@ -102,7 +102,7 @@ def test_a_database_without_the_rows_that_it_had_is_refused(world, tmp_path):
 
 
 class Served:
-    """A server of which the inventory says how many rows it has, and what is missing."""
+    """A server with an inventory of its rows and of missing parts."""
 
     kind, paths, again = "postgresql", (b"/postgresql",), True
 
@@ -146,7 +146,7 @@ def test_rows_are_compared_table_by_table(now, found):
     assert rows_of([inventory(shop={"big": 1000, "log": 10, "odd": None})], now) == found
 
 
-def test_an_incomplete_snapshot_does_not_hide_what_there_was(world):
+def test_an_incomplete_snapshot_does_not_hide_earlier_content(world):
     job = SourceJob(name="orders", captured=Served({"t": 10, "big": 1000}), max_shrink=0.9)
     run(world, job)
     run(world, replace(job, captured=Served({"t": 11}, ("big: it is locked",))))

@@ -1,4 +1,4 @@
-"""What follows from measurements: pure, with the arithmetic done by hand."""
+"""The advice from measurements: pure, with the arithmetic done by hand."""
 
 from drtool.operations.benchmarking.advice import GIB, MIB, Setup, advise
 from drtool.operations.benchmarking.results import MachineSpeed, TargetSpeed
@@ -47,7 +47,7 @@ def test_without_targets_the_slowest_step_here_is_the_bottleneck():
 def test_a_target_gets_its_share_of_the_copies():
     targets = [far("a/x", 10, 20), far("b/x", 40, 30), far("c/x", 40, 40)]
     advice = advise(machine(), targets, setup("a/x", "b/x", "c/x"))
-    # two copies on three equal targets: each gets two thirds; a takes 20 MiB/s, so 30 MiB/s of new data go through
+    # two copies on three equal targets: each gets two thirds, and a takes 20 MiB/s, so 30 MiB/s of new data go through
     assert "the bottleneck is target a/x, which gets 67% of it at 20 MiB/s" in advice[-1]
     assert "(30 MiB/s)" in advice[-1]
     assert f"about {100 * GIB / (30 * MIB) / 60:.0f} min" in advice[-1]
@@ -56,13 +56,13 @@ def test_a_target_gets_its_share_of_the_copies():
     assert any("a/x free: limits.upload: 16MiB/s" in text for text in advice)
 
 
-def test_a_limit_holds_and_is_named_where_it_is_what_holds():
+def test_a_limit_applies_and_is_named_where_it_is_the_bottleneck():
     advice = advise(machine(), [far("a/x", 50, 50)], setup("a/x", copies=1, upload_bytes_s=5 * MIB))
     assert any("limits.upload (5.00 MiB/s) is less than a/x can accept" in text for text in advice)
     assert f"{100 * GIB / (5 * MIB) / 3600:.1f} h (5.00 MiB/s)" in advice[-1]
 
 
-def test_what_was_not_measured_is_in_no_figure_and_is_named():
+def test_missing_measurements_are_in_no_figure_and_are_named():
     away = TargetSpeed(name="b/x", near=False, problem="away")
     advice = advise(machine(), [far("a/x", 50, 50), away], setup("a/x", "b/x", copies=1))
     assert "b/x not measured and left out" in advice[-1]

@@ -96,7 +96,7 @@ def test_a_sound_catalogue_is_counted_and_no_fault_is_found(stocked):
 
 @pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
 @pytest.mark.spread(4)
-def test_every_damaged_page_is_found_where_it_lies_and_replaced(stocked, damage):
+def test_every_damaged_page_is_found_at_its_target_and_replaced(stocked, damage):
     held = {path: path.read_bytes() for path in pages(stocked, "b")}
     assert len(held) >= 3, "a checkpoint, a page of snapshots, a page of the log"
     for path in held:
@@ -215,7 +215,7 @@ def test_a_damaged_page_that_is_retired_is_taken_away_if_no_site_has_it_whole(st
     assert found(stocked) == set()
 
 
-def test_what_a_full_verification_found_is_remembered_until_it_is_read_whole(stocked):
+def test_findings_of_a_full_verification_stand_until_a_whole_read(stocked):
     path = pages(stocked, "b")[0]
     held = path.read_bytes()
     flip(path)
@@ -239,7 +239,7 @@ def test_damage_of_the_catalogue_that_one_host_found_is_known_to_all_until_any_h
     assert stocked.status().problems == other.status().problems == []
 
 
-def test_a_repair_does_not_clear_what_was_found_after_it_had_read_the_catalogue(stocked):
+def test_a_repair_does_not_clear_findings_made_after_it_read_the_catalogue(stocked):
     (newest, *_) = pages(stocked, "b")
     with stocked.open() as repository:
         audit = audit_catalogue(repository, contents=True)
@@ -251,7 +251,7 @@ def test_a_repair_does_not_clear_what_was_found_after_it_had_read_the_catalogue(
     assert known(stocked) == copies(stocked, "b", [newest])
 
 
-def test_status_does_not_ask_to_repair_what_lies_at_a_target_that_was_given_up(stocked):
+def test_status_does_not_ask_to_repair_objects_of_a_given_up_target(stocked):
     flip(pages(stocked, "b")[0])
     found(stocked)
     with stocked.open() as repository:
@@ -326,7 +326,7 @@ def test_backup_puts_a_damaged_key_slot_back(stocked, damage):
 
 
 @pytest.mark.parametrize("spoiled", ["keys", "drtool.json"])
-def test_what_a_backup_puts_right_of_the_catalogue_is_damaged_for_no_host_any_more(stocked, spoiled):
+def test_catalogue_objects_repaired_by_a_backup_are_whole_for_every_host(stocked, spoiled):
     path = stocked.directory("b") / spoiled
     flip(next(path.iterdir()) if path.is_dir() else path)
     found(stocked)
@@ -420,7 +420,7 @@ def test_names_of_seals_that_no_configuration_ever_had_are_passed_over(stocked):
 
 
 def test_a_forced_recovery_stores_pages_again_that_rotted_at_the_survivor(stocked):
-    """This host has read them before, and has them in its cache; the survivor lists them, damaged."""
+    """This host has them in its cache from an earlier read, and the survivor lists them, damaged."""
     stocked.status()
     for path in pages(stocked, "a"):
         flip(path)

@@ -1,4 +1,4 @@
-"""Going on when most voters are gone for ever; looking at the catalogue; taking away what nobody needs."""
+"""Recovery when most voters are lost, reports on the catalogue, and compaction."""
 
 import shutil
 
@@ -63,7 +63,7 @@ def test_survivors_that_are_none_are_named(world):
             plan_recovery(repository, ["b", "c"], dry_run=True)
 
 
-def test_what_is_known_to_be_lost_is_counted_and_ones_own_snapshots_come_back(world, source):
+def test_known_losses_are_counted_and_own_snapshots_come_back(world, source):
     stale = world.root / "stale"
     world.view()
     shutil.copytree(world.directory("c"), stale)
@@ -78,7 +78,7 @@ def test_what_is_known_to_be_lost_is_counted_and_ones_own_snapshots_come_back(wo
     assert (done.brought_back, done.snapshots) == (1, 1)
 
 
-def test_two_recoveries_are_told_apart_and_stop_everything_but_looking_and_choosing(world, source):
+def test_two_recoveries_are_distinguished_and_stop_everything_but_reading_and_choosing(world, source):
     world.backup(source)
     lose(world, "a", "b")
     do_recover(world, "c")
@@ -114,7 +114,7 @@ def test_phases_are_named(world):
         }
 
 
-def test_what_a_dry_run_counts_is_what_is_deleted(world, source):
+def test_a_dry_run_counts_exactly_the_deleted_objects(world, source):
     garbage = "ab" * 32
     for site in "abc":
         fill(world.directory(site), {f"manifest/obj/{garbage}": b"nobody names it"})

@@ -1,4 +1,4 @@
-"""What doctor makes of facts: pure, so those that no test machine offers (a locked bucket, a voter that lags) are tried too."""
+"""The assessment of facts by doctor. Pure, so rare facts (a locked bucket, a voter that lags) are tested, too."""
 
 import pytest
 from msgspec.structs import replace
@@ -97,7 +97,7 @@ def test_the_clock_has_two_bounds_and_only_s3_the_second():
     assert "90 s ahead of" in ahead.findings[0].message
 
 
-def test_how_a_bucket_keeps_what_is_deleted():
+def test_how_a_bucket_keeps_deleted_objects():
     assert kinds(judged(replace(WELL, keeps_versions=True))) == {("versions", "note")}
     assert kinds(judged(replace(WELL, keeps_versions=True, keeps_locked=True))) == {("locked", "note")}
     refused = ("target_read_only", "may not", None)
@@ -105,7 +105,7 @@ def test_how_a_bucket_keeps_what_is_deleted():
     assert kinds(judged(replace(WELL, write_refusal=refused))) == {("write", "error")}
 
 
-def test_what_hangs_before_it_was_reached_is_away_and_afterwards_slow():
+def test_a_hung_target_is_unreachable_before_the_first_answer_and_slow_after_it():
     assert kinds(judged(replace(WELL, reached=False, step="opening it"))) == {("unreachable", "error")}
     assert kinds(judged(replace(WELL, step="trying conditional writes"))) == {("slow", "warning")}
 
@@ -127,7 +127,7 @@ def test_targets_that_the_catalogue_and_the_configuration_disagree_about():
     assert kinds(judged(replace(WELL, repository="01"), catalogue=seen)) == set()
 
 
-def test_half_the_targets_of_one_repository_and_half_of_another_are_all_told():
+def test_half_the_targets_of_one_repository_and_half_of_another_are_all_reported():
     other = replace(WELL, name="b/main", repository="01", place="endpoint y")
     diagnosis = judged(WELL, other)
     assert [row.where for row in diagnosis.findings if row.what == "another-repository"] == ["a/main", "b/main"]
@@ -163,7 +163,7 @@ def test_this_host():
     assert kinds(judged(WELL, host=host)) == {("tool-missing", "error")}
 
 
-def test_every_warning_and_every_error_says_what_to_do():
+def test_every_warning_and_every_error_has_a_hint():
     diagnosis = judged(
         replace(WELL, skew_s=1000.0, unmarked=True, repository=None, delete_refusal=("x", "y", None), free_bytes=5),
         replace(WELL, name="b/main", refusal=("x", "y", None)),

@@ -1,4 +1,4 @@
-"""A dry run of a restore, the restore with -v, and what then is on the disk agree about each item's metadata."""
+"""A dry run of a restore, the restore with -v, and the resulting files agree about each item's metadata."""
 
 import os
 
@@ -23,7 +23,7 @@ def source(world):
 
 
 def named(world, to, **more):
-    """What a restore names, by path below the destination, and its errors."""
+    """Return the items that a restore names, by path below the destination, and its errors."""
     heard = []
     with world.open() as repository:
         request = RestoreRequest(
@@ -85,7 +85,7 @@ def test_a_part_that_cannot_be_set_is_listed_and_not_named(world, source, monkey
     assert errors == [(f"{source}/{name}", "mode: Operation not permitted") for name in ("same", "sub")]
 
 
-def test_what_another_user_owns_is_listed_by_a_dry_run_and_not_named(world, source, monkeypatch):
+def test_another_users_directory_is_listed_by_a_dry_run_and_not_named(world, source, monkeypatch):
     out = world.root / "out"
     world.restore(out, path=source)
     (out / "sub").chmod(0o700)
@@ -97,7 +97,7 @@ def test_what_another_user_owns_is_listed_by_a_dry_run_and_not_named(world, sour
 
 
 def test_attributes_of_a_directory_that_may_not_be_read_are_not_named(world, source, monkeypatch):
-    """Nothing of them is set, either: it only leads to what was backed up."""
+    """Nothing is set on it, either: it only leads to what was backed up."""
     out = world.root / "out"
     world.restore(out, path=source)
     os.setxattr(out / "sub", "user.note", b"1")

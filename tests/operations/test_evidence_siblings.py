@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 
 def from_pipe(world, data: bytes):
-    """Back up what comes through a pipe, once."""
+    """Back up the data of a pipe, once."""
     path = world.root / "piped"
     path.write_bytes(data)
     with path.open("rb") as file, world.open() as repository:
@@ -41,7 +41,7 @@ def restored(world, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", [PackKind.DATA, PackKind.TREES])
-def test_what_comes_through_a_pipe_is_stored_again_where_all_copies_are_bad(world, kind):
+def test_data_of_a_pipe_is_stored_again_where_all_copies_are_bad(world, kind):
     data = noise(MIB, 1)
     from_pipe(world, data)
     flip(world, *packs(world, kind))
@@ -54,7 +54,7 @@ def test_what_comes_through_a_pipe_is_stored_again_where_all_copies_are_bad(worl
 
 
 @pytest.mark.parametrize("kind", [PackKind.DATA, PackKind.TREES])
-def test_what_a_command_prints_is_stored_again_where_all_copies_are_bad(world, kind):
+def test_output_of_a_command_is_stored_again_where_all_copies_are_bad(world, kind):
     path = world.root / "dump"
     path.write_bytes(noise(MIB, 1))
     from_command(world, path)
@@ -67,7 +67,7 @@ def test_what_a_command_prints_is_stored_again_where_all_copies_are_bad(world, k
     assert restored(world, "dumps/one.sql") == path.read_bytes()
 
 
-def test_a_stream_counts_the_copies_of_what_it_reuses(world):
+def test_a_stream_counts_the_copies_of_reused_data(world):
     data = noise(MIB, 1)
     from_pipe(world, data)
     away(world, holders(world, packs(world)[0])[0])
@@ -134,7 +134,7 @@ def test_copies_at_a_target_that_refuses_writes_count(world, source):
 
 
 def test_a_lost_pack_costs_the_unaffected_files_no_second_read(world):
-    """Only what needs the lost pack is read again, and the report says that it is unmodified."""
+    """Only files that need the lost pack are read again, and they are reported as unmodified."""
     source = fill(world.root / "source", {"first": noise(MIB, 1)})
     world.backup(source)
     lost = packs(world)
@@ -153,7 +153,7 @@ def test_a_lost_pack_costs_the_unaffected_files_no_second_read(world):
 
 
 def test_a_rotten_list_of_chunks_is_stored_again(world):
-    """A file of many chunks names them in a list, which lies in a pack of trees."""
+    """A file of many chunks names them in a list, which is in a pack of trees."""
     source = fill(world.root / "source", {"zeros": noise(1000, 3)})
     with open(source / "zeros", "ab") as file:
         file.writelines(
@@ -169,7 +169,7 @@ def test_a_rotten_list_of_chunks_is_stored_again(world):
 
 
 def test_a_backup_in_the_face_of_rot_that_it_meets_itself_is_whole_on_every_site(world, source):
-    """The tree rots between two backups, and nobody had looked."""
+    """The tree rots between two backups, unnoticed."""
     settle(source)
     world.backup(source)
     flip(world, *packs(world, PackKind.TREES))

@@ -15,7 +15,7 @@ SIZES = pytest.mark.parametrize("size_bytes", [3_000, 3 * MIB, 9 * MIB], ids=["o
 
 
 class Writer:
-    """Writes to a file in the middle of each pass over it, between two reads, as many times as it is told to."""
+    """Writes to a file in the middle of each pass over it, between two reads, for a given number of times."""
 
     def __init__(self, monkeypatch, path, times, write):
         self.path, self.left, self.write = path, times, write

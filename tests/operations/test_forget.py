@@ -33,7 +33,7 @@ def test_the_preview_is_the_act_and_then_there_is_nothing_to_do(world):
     assert len(again.keep) == 3
 
 
-def test_what_was_forgotten_can_be_restored_until_prune_takes_it(world):
+def test_a_forgotten_snapshot_can_be_restored_until_a_prune(world):
     first, _ = store(world, *MARCH[:2])
     result = run(world, "last 1")
     assert result.grace_until_ns == time_ns(NOW) + FORGET_GRACE_NS
@@ -44,7 +44,7 @@ def test_what_was_forgotten_can_be_restored_until_prune_takes_it(world):
     assert set(portrait(world.root / "back")) == {b"letter"}
 
 
-def test_what_prune_would_do_afterwards_can_be_previewed(world):
+def test_the_following_prune_can_be_previewed(world):
     tree = fill(world.root / "tree", {"letter": noise(200_000, 1)})
     store(world, MARCH[0])
     (tree / "letter").write_bytes(noise(200_000, 2))
@@ -78,7 +78,7 @@ def test_each_host_and_source_is_judged_by_itself(world):
     assert left(world) == ["03-05 12:00"]
 
 
-def test_what_is_not_looked_at_is_left_alone(world):
+def test_snapshots_outside_the_narrowing_are_left_alone(world):
     store(world, *MARCH[:2], tags=("nightly",))
     store(world, *MARCH[2:4])
     store(world, *MARCH[4:], host="there", tags=("nightly",))
@@ -251,8 +251,8 @@ def forgetting_first(repository, world, *rows):
     repository.manifest.commit = late
 
 
-def test_two_policies_at_the_same_moment_do_not_lose_what_either_kept_for_the_other(world):
-    """One keeps the newest, the other drops just that: what the rules keep is judged again without it."""
+def test_two_concurrent_policies_do_not_lose_what_either_kept_for_the_other(world):
+    """One keeps the newest and the other drops it, so the rules are applied again without it."""
     rows = store(world, *MARCH)
     with world.open() as repository:
         forgetting_first(repository, world, rows[-1], rows[-2])
@@ -261,7 +261,7 @@ def test_two_policies_at_the_same_moment_do_not_lose_what_either_kept_for_the_ot
     assert times(rows[2:4]) == left(world)
 
 
-def test_two_runs_of_one_policy_at_the_same_moment_do_what_one_does(world):
+def test_two_concurrent_runs_of_one_policy_do_the_same_as_one(world):
     rows = store(world, *MARCH)
     with world.open() as repository:
         forgetting_first(repository, world, *rows[:3])

@@ -1,4 +1,4 @@
-"""The change that forgets: what the manifest's state machine lets through."""
+"""The change that forgets snapshots, in the manifest's state machine."""
 
 import msgspec
 from hypothesis import given
@@ -46,7 +46,7 @@ def numbers(state):
     return [int.from_bytes(row.id) for row in state.snapshots]
 
 
-def test_what_was_forgotten_is_written_down():
+def test_forgotten_snapshots_are_recorded():
     after = forget(state_with("a", "a", "b"), 1, 3, judged=3, a=2, b=1)
     assert numbers(after) == [2]
     assert [(int.from_bytes(row.snapshot.id), row.host, row.time_ns) for row in after.forgotten] == [

@@ -24,7 +24,7 @@ from drtool.stores import LocalStore
 __all__ = ["cheap", "founded_cheaply", "keys"]
 
 
-def test_the_list_names_each_password_and_where_its_slot_lies(keys):
+def test_the_list_names_each_password_and_the_targets_of_its_slot(keys):
     (slot,) = keys.keys().slots
     assert (slot.recorded, slot.in_use, slot.generation, slot.host) == (True, True, 1, "here")
     assert slot.created_ns
@@ -104,7 +104,7 @@ def test_a_lost_or_damaged_slot_does_not_go_unnoticed(keys):
     assert path.read_bytes() == other.read_bytes() == whole
 
 
-def test_a_slot_that_no_target_shows_is_told(keys):
+def test_a_slot_at_no_target_is_reported(keys):
     added = keys.add(SECOND)
     for site in "abc":
         (keys.directory(site) / "keys" / added.id).unlink()
@@ -112,7 +112,7 @@ def test_a_slot_that_no_target_shows_is_told(keys):
 
 
 def test_a_target_without_keys_gets_none(keys):
-    """`keys: false` of the founding host is written down: other hosts keep to it, whatever their configuration says."""
+    """`keys: false` of the creating host is recorded, and applies on other hosts regardless of their configuration."""
     with keys.open() as repository:
         rows = repository.view.state.targets
         bare = [replace(row, keys=row.name != "c/main") for row in rows]
@@ -178,7 +178,7 @@ def test_if_no_target_takes_the_slot_nothing_is_added(keys, monkeypatch):
         pass
 
 
-def test_a_read_only_target_keeps_what_was_removed_and_that_is_told(keys, monkeypatch):
+def test_a_read_only_target_keeps_a_removed_slot_and_that_is_reported(keys, monkeypatch):
     added = keys.add(SECOND)
     delete = LocalStore.delete
 
@@ -233,7 +233,7 @@ def test_the_password_in_use_is_only_removed_on_purpose(keys):
 
 
 @pytest.mark.parametrize("prefix", ["", "zz", "../"])
-def test_what_names_no_slot_removes_nothing(keys, prefix):
+def test_a_name_of_no_slot_removes_nothing(keys, prefix):
     keys.add(SECOND)
     with pytest.raises(DrtoolError) as caught:
         keys.remove(prefix)
@@ -255,7 +255,7 @@ def test_an_ambiguous_id_removes_nothing(keys, monkeypatch):
     assert len(keys.slot_names("a")) == 3
 
 
-def test_a_dry_run_says_what_would_go_and_touches_nothing(keys):
+def test_a_dry_run_names_the_slot_and_changes_nothing(keys):
     added = keys.add(SECOND)
     before = [everything(keys.directory(site)) for site in "abc"]
     plan = keys.remove(added.id, dry_run=True)
@@ -263,7 +263,7 @@ def test_a_dry_run_says_what_would_go_and_touches_nothing(keys):
     assert [everything(keys.directory(site)) for site in "abc"] == before
 
 
-def test_what_was_removed_while_a_target_was_away_goes_when_it_is_back(keys):
+def test_a_slot_removed_while_a_target_was_away_is_deleted_when_it_is_back(keys):
     added = keys.add(SECOND)
     with keys.away("c"):
         removed = keys.remove(added.id)
@@ -276,7 +276,7 @@ def test_what_was_removed_while_a_target_was_away_goes_when_it_is_back(keys):
     assert keys.problems() == []
 
 
-def test_slots_that_somebody_else_put_there_are_told_and_never_counted_on(keys):
+def test_foreign_slots_are_reported_and_never_relied_on(keys):
     """A site could otherwise talk its owner into removing the last real password."""
     (slot,) = keys.keys().slots
     stranger = Keyring(RepositoryId(bytes.fromhex(_repository(keys))), {1: bytes(32)})
@@ -294,7 +294,7 @@ def test_slots_that_somebody_else_put_there_are_told_and_never_counted_on(keys):
     assert planted.id not in keys.slot_names("a")
 
 
-def test_a_password_is_not_removed_if_only_slots_that_nobody_can_reach_are_left(keys):
+def test_a_password_is_not_removed_if_only_unreachable_slots_are_left(keys):
     (slot,) = keys.keys().slots
     added = keys.add(SECOND)
     for site in "abc":
@@ -312,7 +312,7 @@ def _repository(keys):
 
 
 def together(*actions):
-    """Runs all at once; what each raised, or None."""
+    """Run all concurrently, and return what each raised, or None."""
     results = [None] * len(actions)
     start = threading.Barrier(len(actions))
 
@@ -379,7 +379,7 @@ def test_a_slot_that_the_manifest_refused_is_taken_away_again(keys, monkeypatch)
 
 @pytest.fixture
 def early(place, cheap, monkeypatch):
-    """Nobody wrote down any slots."""
+    """A repository without recorded slots."""
     with monkeypatch.context() as patch:
         patch.setattr(founding, "KeyTable", lambda **_: KeyTable())
         world = KeyWorld(place / "early").found()
@@ -388,7 +388,7 @@ def early(place, cheap, monkeypatch):
     return world
 
 
-def test_an_early_repository_is_listed_and_judged_by_what_most_targets_show(early):
+def test_an_early_repository_is_listed_and_judged_by_most_targets(early):
     (slot,) = early.keys().slots
     assert (slot.recorded, slot.in_use, slot.created_ns) == (False, True, None)
     (early.directory("b") / "keys" / slot.id).unlink()

@@ -1,4 +1,4 @@
-"""A site that was away while passwords or keys changed: whatever is written there afterwards, it opens by itself."""
+"""A site that was away while passwords or keys changed opens on its own after any later write."""
 
 from contextlib import contextmanager
 
@@ -36,7 +36,7 @@ def rotate_twice(world):
 
 
 def change_password(world):
-    """The only password of before is removed; SECOND is the one that is left."""
+    """The only earlier password is removed, and SECOND is left."""
     world.add(SECOND)
     world.remove(world.keys().slots[0].id, in_use=True)
 
@@ -84,7 +84,7 @@ def test_a_site_that_takes_no_slot_keeps_the_head_that_it_opens(keys):
     with pytest.MonkeyPatch.context() as patch:
         refuse_slots(patch, keys.directory("c"))
         commit_something(keys)
-    assert opens_alone(keys, "c") == 1, "it knows the first snapshot, and opens"
+    assert opens_alone(keys, "c") == 1, "it has the first snapshot, and opens"
     commit_something(keys)
     assert opens_alone(keys, "c") == 2
 
@@ -158,8 +158,8 @@ def test_the_last_slot_of_a_target_that_takes_no_other_stays_there(keys):
 
 @contextmanager
 def run_of_a_key_that_is_given_up(world):
-    """A run that began after a rotation; the site that was away then is the only one left
-    for a while, and a recovery goes on from it."""
+    """A run that began after a rotation. The site that was away then is the only one left
+    for a while, and a recovery continues from it."""
     world.store_something()
     with world.away("c"):
         world.rotate()
@@ -179,7 +179,7 @@ def test_a_run_that_outlives_a_recovery_does_not_seal_under_a_key_that_was_given
         assert repository.keyring.generation == 1
 
 
-def test_a_run_whose_key_was_given_up_cannot_commit_after_the_next_rotation(keys):
+def test_a_run_with_a_given_up_key_cannot_commit_after_the_next_rotation(keys):
     """The numbers of keys go up all the same, so a higher one does not mean that the slots hold the lower one."""
     with run_of_a_key_that_is_given_up(keys) as repository:
         keys.elsewhere("saviour").rotate()

@@ -1,4 +1,4 @@
-"""A new key for new objects: what was stored stays readable, and no password that is kept ever opens only a part."""
+"""A new key for new objects: stored data stays readable, and no kept password ever opens only a part."""
 
 import mmap
 import os
@@ -60,7 +60,9 @@ def test_new_objects_are_sealed_under_the_new_key_and_old_ones_stay_readable(key
 def test_deduplication_survives_a_rotation(keys):
     keys.store_something(1)
     keys.rotate()
-    assert keys.store_something(1).added_bytes < 1000, "a directory page; the file's 30,000 bytes are known"
+    assert keys.store_something(1).added_bytes < 1000, (
+        "a directory page, since the file's 30,000 bytes are already stored"
+    )
 
 
 def test_a_password_that_would_be_left_behind_is_named_and_nothing_happens(keys):
@@ -83,7 +85,7 @@ def test_every_password_that_is_given_goes_on(keys):
     opens_completely(keys, [PASSWORD, SECOND, THIRD], 2)
 
 
-def test_a_password_that_opens_nothing_is_told(keys):
+def test_a_password_that_opens_nothing_is_reported(keys):
     with pytest.raises(WrongPassword, match="file 0"):
         keys.rotate(b"misspelt")
     assert len(keys.slot_names("a")) == 1
@@ -98,8 +100,8 @@ def test_a_password_that_is_dropped_opens_nothing_more(keys):
 
 
 @pytest.mark.parametrize("written", [False, True])
-def test_a_host_that_kept_a_dropped_slot_is_told_why_it_does_not_open(keys, written):
-    """Removing does not revoke: with the old slot somebody reads what is old, and is told of the rest without damage."""
+def test_a_host_with_a_dropped_slot_gets_the_reason_why_it_does_not_open(keys, written):
+    """Removal does not revoke: the old slot still opens old data, and newer data gives a clear error."""
     keys.store_something(1)
     added = keys.add(SECOND)
     kept = (keys.directory("a") / "keys" / added.id).read_bytes()
@@ -114,7 +116,7 @@ def test_a_host_that_kept_a_dropped_slot_is_told_why_it_does_not_open(keys, writ
     opens_completely(keys, [PASSWORD], 1 + written)
 
 
-def test_a_dry_run_tells_and_touches_nothing(keys):
+def test_a_dry_run_reports_and_changes_nothing(keys):
     added = keys.add(SECOND, "oslo")
     before = [everything(keys.directory(site)) for site in "abc"]
     with keys.open() as repository:
@@ -127,7 +129,7 @@ def test_a_dry_run_tells_and_touches_nothing(keys):
 
 
 def test_a_site_that_was_away_gets_the_new_slots_before_anything_new(keys):
-    """Otherwise it could not be opened by itself, when it alone is left."""
+    """Otherwise it could not be opened if it alone were left."""
     keys.store_something(1)
     with keys.away("c"):
         done = keys.rotate()
@@ -152,7 +154,7 @@ def test_an_old_slot_that_is_tried_first_does_not_hide_the_new_one(keys):
     for world in (other, keys.elsewhere("new")):
         with world.open() as repository:
             assert (repository.keyring.generation, repository.keyring.slot) == (2, done.kept[0].id)
-    assert keys.slot_names("a") != [done.kept[0].id], "nobody has written since"
+    assert keys.slot_names("a") != [done.kept[0].id], "there was no write since"
 
 
 def test_too_few_targets_for_a_new_key_change_nothing(keys, monkeypatch):
@@ -232,7 +234,7 @@ def test_a_password_that_is_added_during_a_rotation_is_not_lost(keys, monkeypatc
 
 
 def test_a_run_that_began_before_the_rotation_ends_without_harm(keys):
-    """It seals under the old key as long as it can read the manifest; then it says so, and the next run goes on."""
+    """It seals under the old key until it reads the manifest. Then it fails clearly, and the next run continues."""
     with keys.open() as repository:
         keys.rotate()
         source = keys.root / "source"
@@ -250,7 +252,7 @@ def test_a_run_that_began_before_the_rotation_ends_without_harm(keys):
 
 
 def test_a_number_is_never_drawn_twice_even_after_a_forced_recovery(keys, monkeypatch):
-    """The manifest may have forgotten the last rotation then; its generation tells the numbers apart."""
+    """The manifest may have lost the last rotation, but its generation keeps the numbers distinct."""
     with keys.open() as repository:
         held = rotating_module.make_ready(repository, keys.heard.append)
         first = rotating_module._draw_number(repository, held)
@@ -267,7 +269,7 @@ STEPS_MAX = 600
 
 
 class CountedOs:
-    """`os`, as the local store sees it; the process group dies at one of its changes."""
+    """A stand-in for the local store's `os`: the process group dies at one of its changes."""
 
     def __init__(self, step):
         self._memory = mmap.mmap(-1, 16)
@@ -324,7 +326,7 @@ def test_killed_at_every_step_every_password_opens_everything(keys, place):
 
 
 def survived(world, step, *, thoroughly, seen):
-    """Either password opens, whatever lies there; if asked for, write with one, read all with both, rotate again."""
+    """Check that either password opens. If requested, write with one, read all with both, and rotate again."""
     with world.open(password=(SECOND, PASSWORD)[step % 2]) as repository:
         generation = repository.keyring.generation
         assert generation == repository.view.state.keys.generation
@@ -362,6 +364,6 @@ def test_a_site_that_only_stores_opens_its_copy_of_the_catalogue_by_itself_befor
         with stranger.open(targets=("c/main",), manifest_from=("c",)) as repository:
             return len(repository.view.state.snapshots), repository.view.mirror
 
-    assert seen_from_c("early") == (1, "c/main"), "its own slots open what it has"
+    assert seen_from_c("early") == (1, "c/main"), "its own slots open its objects"
     world.store_something(3)
     assert seen_from_c("late") == (3, "c/main"), "slots go before a head that they are needed for"

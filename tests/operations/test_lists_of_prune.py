@@ -1,4 +1,4 @@
-"""The lists of what prune takes away: a site that missed one gets it, no restore depends on it, and status counts without it."""
+"""Lists of objects that prune removes: a site that missed one gets it, and neither a restore nor status depends on it."""
 
 import shutil
 from contextlib import closing
@@ -20,7 +20,7 @@ from drtool.repository.lost_lists import lost_lists
 
 @pytest.fixture
 def pruned(world):
-    """A repository of which site c was away during a prune; it is back. What the source looks like."""
+    """A repository with site c back after it was away during a prune, and the source's state."""
     source = fill(world.root / "source", {"file": noise(300_000, 1)})
     world.backup(source)
     fill(source, {"file": noise(300_000, 2)})
@@ -56,12 +56,12 @@ def test_a_site_gets_the_list_that_it_missed_before_it_takes_a_head_that_names_i
 
 
 def test_packs_that_a_prune_has_yet_to_take_from_a_site_are_not_missing_copies(pruned):
-    repaired(pruned)  # what the site missed while it was away
+    repaired(pruned)  # the objects that the site missed while it was away
     seen = pruned.status()
     assert (seen.problems, seen.sources[0].copies) == ([], 2)
 
 
-def test_a_restore_needs_no_list_of_what_goes(pruned):
+def test_a_restore_needs_no_list_of_prune(pruned):
     for site in "abc":
         for path in pages(pruned, site):
             path.unlink()
@@ -90,7 +90,7 @@ def is_usable(world):
 
 
 def condemned(world):
-    """What waits for a backup that is at work, and is condemned only."""
+    """Objects that are only condemned, because a backup is in progress."""
     source = fill(world.root / "source", {"file": noise(300_000, 1)})
     world.backup(source)
     world.backup(fill(source, {"file": noise(300_000, 2)}))
@@ -117,7 +117,7 @@ def test_nothing_but_writing_waits_for_a_list_that_every_site_lost(pruned):
 @pytest.mark.parametrize("remedy", [run, repaired])
 @pytest.mark.parametrize("state", ["being removed", "condemned"])
 @pytest.mark.spread(4)
-def test_prune_and_repair_take_back_what_a_lost_list_said(world, remedy, state, request):
+def test_prune_and_repair_take_back_the_change_of_a_lost_list(world, remedy, state, request):
     if state == "condemned":
         condemned(world)
     else:
@@ -137,7 +137,7 @@ def test_a_repair_that_takes_a_list_back_has_nothing_left_to_complain_of(pruned,
     assert [row for row in pruned.verify().damaged if row.object.startswith("manifest/")] == []
 
 
-def test_a_list_that_lies_at_a_site_that_is_away_is_waited_for(pruned):
+def test_a_list_at_an_unreachable_site_is_waited_for(pruned):
     away = pruned.root / "away"
     pruned.directory("a").rename(away)
     for path in pages(pruned, "b"):
@@ -150,7 +150,7 @@ def test_a_list_that_lies_at_a_site_that_is_away_is_waited_for(pruned):
     assert is_usable(pruned)
 
 
-def test_a_forced_recovery_takes_back_what_only_the_lost_sites_could_name(pruned):
+def test_a_forced_recovery_takes_back_lists_of_lost_sites(pruned):
     lose_lists(pruned)
     for site in "bc":
         pruned.directory(site).rename(pruned.root / f"gone-{site}")

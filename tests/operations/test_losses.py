@@ -1,4 +1,4 @@
-"""What is lost is said to be lost: which snapshots, which paths, and what brings it back. The commands agree about it."""
+"""Losses are reported with their snapshots, paths and remedies, and all commands agree."""
 
 import os
 import shutil
@@ -88,7 +88,7 @@ def test_the_backup_that_is_named_brings_all_snapshots_back(world, source):
     assert (world.root / "first" / big(source)[1:]).read_bytes() == noise(2 * MIB, 1)
 
 
-def test_what_the_source_has_no_more_stays_lost(world, source):
+def test_data_missing_from_the_source_stays_lost(world, source):
     destroy(world, *packs(world))
     (source / "big").write_bytes(noise(2 * MIB, 5))
     world.backup(source)
@@ -106,7 +106,7 @@ def test_rotten_everywhere_is_as_lost_as_destroyed(world, source):
     assert {row.path for row in found.affected} == {big(source), str(source / "sub/small")}
 
 
-def test_a_lost_tree_is_told_by_its_directory(world, source):
+def test_a_lost_tree_is_reported_by_its_directory(world, source):
     destroy(world, *packs(world, PackKind.TREES))
     report = world.status().lost
     assert [row.paths for row in report.snapshots] == [["/"]]
@@ -139,7 +139,7 @@ def test_a_bad_copy_at_a_site_that_is_away_gives_no_hope(world, source):
     assert report.perhaps == 0
 
 
-def test_another_host_is_told_where_to_run_the_backup(world, source):
+def test_the_message_on_another_host_names_the_host_for_the_backup(world, source):
     destroy(world, *packs(world))
     report = world.elsewhere("there").status().lost
     assert report.remedies[0].startswith(f"on here: drtool backup {source}")

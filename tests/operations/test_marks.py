@@ -1,4 +1,4 @@
-"""Tags and holds given afterwards: what is held stays, everywhere the tags are those of now, old repositories open."""
+"""Tags and holds set later: held snapshots stay, current tags apply everywhere, and old repositories open."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ def tagged(*tags):
     return lambda _row, mark: replace(mark, tags=tags)
 
 
-def test_what_is_held_stays_for_that_reason_and_goes_when_it_is_released(world):
+def test_a_held_snapshot_stays_for_that_reason_and_goes_after_the_release(world):
     rows = store(world, *DAYS)
     with world.open() as repository:
         mark(repository, [rows[0].id], hold)
@@ -83,11 +83,11 @@ def test_one_that_was_held_meanwhile_is_not_forgotten(world):
         with pytest.raises(Rejected, match="was marked after"):  # for ever, though the hold is over
             repository.manifest.commit(ForgetSnapshots((rows[0].id,), judged=judged))
         mark(repository, [rows[0].id], hold)
-        assert forget(repository, ask("last 1"), ignore).remove == []  # judged again, on what there is now
+        assert forget(repository, ask("last 1"), ignore).remove == []  # judged again, on the present state
     assert len(left(world)) == 2
 
 
-def test_two_who_mark_at_once_both_count(world):
+def test_two_concurrent_marks_both_count(world):
     (row,) = store(world, DAYS[0])
     add = lambda word: lambda seen, mark: replace(mark, tags=(*seen.tags, word))  # noqa: E731
     with world.open() as one, world.open() as two:

@@ -1,4 +1,4 @@
-"""What a mount shows, without a kernel: names, bounds, and reads from anywhere in a file."""
+"""The view of a mount, without a kernel: names, bounds, and random access to files."""
 
 import random
 from dataclasses import dataclass, field
@@ -102,7 +102,7 @@ def test_a_huge_directory_begins_at_once():
     assert chunks.fetched <= 3
 
 
-def test_what_is_kept_is_bounded(monkeypatch):
+def test_the_caches_are_bounded(monkeypatch):
     monkeypatch.setattr(views, "ENTRIES_KEPT", 100)
     monkeypatch.setattr(views, "ENTRIES_BESIDE", 0)
     chunks = Chunks()
@@ -148,7 +148,7 @@ def test_a_file_is_read_from_anywhere_and_no_more_of_it_than_needed():
         short.read(len(whole), 1)
 
 
-def test_what_is_a_directory():
+def test_directories_are_recognised():
     assert is_directory(Folder())
     assert is_directory(directory(b"d", b""))
     assert not is_directory(file(b"f"))

@@ -1,4 +1,4 @@
-"""Who may take copies away: one mover at a time, which no clone can prove dead, and only while the other copies are whole."""
+"""Removal of copies: one mover at a time, which no clone can prove dead, and only while the other copies are whole."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def stocked(stocked_once, place, monkeypatch):
 
 @contextmanager
 def booted_as(monkeypatch, boot):
-    """Another machine, as far as its boot tells."""
+    """A stand-in for another machine, by its boot id."""
     read = identity._read
     with monkeypatch.context() as patch:
         patch.setattr(identity, "_read", lambda path: boot if path.endswith("boot_id") else read(path))
@@ -58,7 +58,7 @@ def clone_of(world):
 
 @pytest.fixture
 def paused(stocked, monkeypatch):
-    """What happens before the first copy is deleted, by a function that the test appends."""
+    """Functions appended by the test, which run before the first copy is deleted."""
     first, plain = [], LocalStore.delete
 
     def delete(store, name):
@@ -128,7 +128,7 @@ def test_status_names_a_mover_and_after_an_hour_without_a_sign_of_life_it_is_a_p
     assert not any("session" in row for row in (*stocked.status().problems, *stocked.status().notices))
 
 
-def test_a_mover_whose_process_ended_here_is_a_notice_and_ends_with_the_next_one(stocked):
+def test_a_mover_with_a_dead_process_here_is_a_notice_and_ends_with_the_next_one(stocked):
     def die():
         with stocked.open() as repository:
             repository.begin(repository.writer(), "", "mover")
@@ -193,7 +193,7 @@ def test_a_mover_that_stood_still_looks_again_before_the_next_deletion(stocked, 
     assert "why it ended" in result.hint
 
 
-def test_a_repair_whose_session_was_expired_fails_and_says_so(stocked, monkeypatch):
+def test_a_repair_with_an_expired_session_fails_clearly(stocked, monkeypatch):
     def expire_first(self, batch):
         with stocked.open() as other:
             other.manifest.commit(ExpireSession(blocking_mover(other).id))
@@ -217,8 +217,8 @@ def test_while_another_mover_has_the_turn_repair_makes_copies_and_warns(stocked)
         session.abandon()
 
 
-def test_two_machines_with_one_host_id_are_detected_and_told_apart(stocked, monkeypatch):
-    """The clone brings a copy of the state directory; both write at the same time."""
+def test_two_machines_with_one_host_id_are_detected_and_separated(stocked, monkeypatch):
+    """The clone has a copy of the state directory, and both write at the same time."""
     clone = clone_of(stocked)
     with stocked.open() as mine:
         session = mine.begin(mine.writer(), "home")

@@ -80,7 +80,7 @@ def test_a_dry_run_creates_nothing_and_judges_by_the_names_that_are_there(tmp_pa
         ("exfat", "STRASSE", "stra\u00dfe", False),
     ],
 )
-def test_each_file_system_folds_what_it_folds(kind, one, other, are_one):
+def test_the_folding_of_each_file_system(kind, one, other, are_one):
     folding = aliases._KNOWN[kind]
     assert (folding.of(one.encode()) == folding.of(other.encode())) == are_one
 

@@ -1,4 +1,4 @@
-"""How many sites bring everything back: what `init`, the kit and the README say is what holds."""
+"""How many sites restore everything: the words of `init`, the kit and the README are true."""
 
 import re
 from itertools import combinations
@@ -16,7 +16,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def restores(left, placement, opening):
-    """Whether these sites hold a copy of everything, its segments, and a key slot; each holds the catalogue."""
+    """Return whether these sites hold a copy of everything, its segments, and a key slot. Each holds the catalogue."""
     packs, segments = placement
     return all(set(left) & set(needed) for needed in (packs, segments, opening))
 
@@ -71,11 +71,11 @@ def test_with_two_copies_on_three_sites_any_two_restore_everything_and_no_single
         (3, None, "nothing can be restored without a site that keeps key slots"),
     ],
 )
-def test_the_words_say_what_holds(sites, needed, words):
+def test_the_words_are_true(sites, needed, words):
     assert str(Promise(sites=sites, needed=needed)) == words
 
 
-def test_the_readmes_tour_promises_what_its_repository_holds():
+def test_the_promise_in_the_readmes_tour_is_true():
     text = README.read_text()
     assert f"protection: {Promise(sites=3, needed=2)}" in text
     assert not re.search(r"any one site, everything", text)

@@ -1,4 +1,4 @@
-"""Prune on real repositories: what nothing refers to goes, everything else stays."""
+"""Prune on real repositories: unreferenced data is removed, and everything else stays."""
 
 import os
 import shutil
@@ -34,12 +34,12 @@ def forget(world, *snapshots):
 
 
 def stored(world):
-    """Bytes of packs, each counted once wherever it lies: which sites those are is chance."""
+    """Return the bytes of packs, each counted once regardless of its sites, which are random."""
     return sum({path.name: path.stat().st_size for site in "abc" for path in world.objects(site)}.values())
 
 
 def churn(world, rounds, keep):
-    """Backups of a tree that changes; the newest `keep` snapshots and what they looked like."""
+    """Back up a changing tree, and return the newest `keep` snapshots with their contents."""
     source = world.root / "source"
     looks = {}
     for number in range(rounds):
@@ -62,7 +62,7 @@ def check(world, snapshots, looks):
     assert (verified.missing, verified.damaged, verified.unrepairable) == ([], [], [])
 
 
-def test_what_nothing_refers_to_goes_and_the_rest_restores(world):
+def test_unreferenced_data_is_removed_and_the_rest_restores(world):
     kept, looks = churn(world, 6, 2)
     before = stored(world)
     result = run(world)
@@ -77,7 +77,7 @@ def test_what_nothing_refers_to_goes_and_the_rest_restores(world):
 
 
 def thinned(world):
-    """A pack of which a third is live; what the one snapshot looks like."""
+    """Make a pack that is one third live, and return the content of the only snapshot."""
     source = fill(world.root / "source", {f"{i:02}": noise(300_000, i) for i in range(12)})
     world.backup(source)
     for number in range(8):
@@ -87,7 +87,7 @@ def thinned(world):
     return portrait(source)
 
 
-def test_what_is_rewritten_gives_its_room_back_in_the_same_run_and_once(world):
+def test_rewritten_packs_free_their_space_in_the_same_run_and_once(world):
     look = thinned(world)
     before = stored(world)
     result = run(world)
@@ -106,7 +106,7 @@ def _packs(world):
         return list(repository.index.packs())
 
 
-def test_a_dry_run_changes_nothing_and_says_what_would_go(world):
+def test_a_dry_run_changes_nothing_and_reports_what_would_go(world):
     churn(world, 5, 1)
     before, sequence = stored(world), world.view().sequence
     would = run(world, dry_run=True)
@@ -117,7 +117,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(world):
     assert (did.removed.packs, did.repacked) == (would.removed.packs + would.repacked.packs, would.repacked)
 
 
-def test_a_backup_at_work_is_waited_for_by_leaving_what_it_may_need(world):
+def test_data_that_a_running_backup_may_need_is_left(world):
     kept, looks = churn(world, 5, 1)
     with world.open() as repository:
         writer = repository.writer()
@@ -133,7 +133,7 @@ def test_a_backup_at_work_is_waited_for_by_leaving_what_it_may_need(world):
     check(world, kept, looks)
 
 
-def test_what_a_session_from_before_committed_is_taken_back(world):
+def test_data_referenced_by_an_earlier_session_is_taken_back(world):
     source = fill(world.root / "source", {"a": noise(400_000, 1), "b": noise(400_000, 2)})
     world.backup(source)
     look = portrait(source)
@@ -232,7 +232,7 @@ def test_nothing_goes_when_something_that_is_needed_cannot_be_read(world):
     assert stored(world) == before
 
 
-def test_what_other_hosts_forgot_waits_for_the_grace(world):
+def test_snapshots_that_other_hosts_forgot_wait_for_the_grace(world):
     source = fill(world.root / "source", {"a": noise(300_000, 1)})
     first = world.backup(source)
     fill(source, {"a": noise(300_000, 2)})
@@ -277,7 +277,7 @@ def test_a_snapshot_that_was_forgotten_under_an_old_date_gets_all_of_the_grace(w
 
 
 def test_a_host_of_the_same_label_waits_for_the_grace_as_well(world):
-    """A label is what a host says of itself: only the state directory that forgot a snapshot has it go at once."""
+    """A label is only a host's own claim, so only the state directory that forgot a snapshot removes it at once."""
     source = fill(world.root / "source", {"a": noise(300_000, 1)})
     world.backup(source)
     fill(source, {"a": noise(300_000, 2)})
@@ -292,7 +292,7 @@ def test_a_host_of_the_same_label_waits_for_the_grace_as_well(world):
     assert stored(world) < before
 
 
-def test_what_a_run_forgot_that_was_killed_before_it_noted_it_waits_for_the_grace(world):
+def test_a_forgotten_snapshot_without_a_note_of_a_killed_run_waits_for_the_grace(world):
     source = fill(world.root / "source", {"a": noise(300_000, 1)})
     world.backup(source)
     fill(source, {"a": noise(300_000, 2)})
@@ -418,7 +418,7 @@ def test_a_prune_that_was_expired_in_its_sleep_stops_and_harms_nothing(world, st
     check(world, kept, looks)
 
 
-def test_what_was_condemned_counts_again_if_no_site_knows_what_it_was(world):
+def test_condemned_objects_count_again_if_their_list_is_lost(world):
     kept, looks = churn(world, 4, 1)
     with world.open() as repository:
         writer = repository.writer()

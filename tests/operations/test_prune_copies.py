@@ -1,4 +1,4 @@
-"""Prune never trades promised copies for fewer: what cannot be rewritten at enough sites stays as it is."""
+"""Prune never reduces promised copies: packs that cannot be rewritten at enough sites are kept."""
 
 import pytest
 from test_prune import check, churn, forget, run, stored, thinned
@@ -20,7 +20,7 @@ def copies_of(world):
 
 
 def full_for(monkeypatch, kind, *sites, error=TargetFull):
-    """These sites take no more objects of this kind; they seem to until then."""
+    """These sites accept no more objects of this kind, but seem writable until then."""
     plain = LocalStore.put
 
     def put(self, name, data):
@@ -77,7 +77,7 @@ def test_a_site_that_fills_up_in_the_middle_leaves_the_old_packs_where_they_are(
 
 @pytest.mark.thorough
 def test_sites_that_take_no_packs_at_all_cost_nothing(world, monkeypatch):
-    """The index still has room there: what was not written must not count as written."""
+    """The index still has room there, and unwritten packs must not count as written."""
     source = fill(world.root / "source", {f"{i:02}": noise(1_500_000, i) for i in range(60)})
     world.backup(source)
     for number in range(0, 60, 3):
@@ -105,7 +105,7 @@ def test_prune_after_prune_while_a_site_is_full_leaves_nothing_behind(world, mon
     assert sizes[-1] <= sizes[0]
 
 
-def test_a_site_that_is_away_counts_as_having_what_it_was_given(place):
+def test_an_unreachable_site_counts_as_having_its_objects(place):
     """Three copies: with one site away two are left, and rewriting would make that the whole truth."""
     world = World(place).found(copies=3)
     look = thinned(world)
@@ -120,7 +120,7 @@ def test_a_site_that_is_away_counts_as_having_what_it_was_given(place):
     assert copies_of(world) == 3
 
 
-def test_what_has_one_copy_already_may_be_rewritten_with_one(world):
+def test_a_pack_with_one_copy_may_be_rewritten_with_one(world):
     source = fill(world.root / "source", {f"{i:02}": noise(300_000, i) for i in range(12)})
     with world.open() as repository:
         repository.targets.fail("b/main", "full")
@@ -159,7 +159,7 @@ def test_index_segments_are_not_traded_for_fewer_copies_either(world, monkeypatc
 
 
 def test_a_site_without_room_gets_it_by_prune_and_then_its_index(world, monkeypatch):
-    """Nothing but deleting makes room there; what it then misses is repair's."""
+    """Only deletion makes room there, and repair then stores the missing objects."""
     kept, looks = churn(world, 5, 2)
     full_for(monkeypatch, "index/", "b", "c")
     result = run(world, unused_share=1.0)

@@ -1,4 +1,4 @@
-"""What lies in two packs: prune takes one of them away only after it has read the other."""
+"""Data in two packs: prune removes one of them only after it has read the other."""
 
 from contextlib import suppress
 
@@ -15,7 +15,7 @@ from drtool.stores import LocalStore
 
 @pytest.fixture
 def twice(world):
-    """A source whose data lies in two packs, each on two sites; the paths of the copies of the one, and of the other."""
+    """A source with its data in two packs, each on two sites, and the paths of the copies of both."""
     source = fill(world.root / "source", {"file": noise(30_000)})
     world.backup(source)
     first, second = stored_twice(world, source)
@@ -73,14 +73,14 @@ def test_a_pack_with_one_damaged_copy_does_not_stay_in_place_of_a_whole_one(worl
 
 def test_where_each_of_two_packs_has_a_damaged_copy_both_stay_until_repair_made_one_whole(world, twice):
     first, second = next((a, b) for a in twice[0] for b in twice[1] if site_in(world, a) != site_in(world, b))
-    rot(*(path for path in (*twice[0], *twice[1]) if path not in (first, second)))  # the good ones lie on two sites
+    rot(*(path for path in (*twice[0], *twice[1]) if path not in (first, second)))  # the good ones are on two sites
     assert run(world).removed.packs == 0
     assert all(there([*twice[0], *twice[1]]))
     assert any("is kept" in words and "drtool repair first" in words for words in world.warnings())
     restores(world)
     with world.open() as repository:
         assert repair(repository, RepairRequest(), world.heard.append).rebuilt.objects == 2, (
-            "prune remembered what it found"
+            "prune recorded its findings"
         )
     assert run(world).removed.packs == 1
     restores(world)
@@ -94,7 +94,7 @@ def test_where_both_are_damaged_everywhere_neither_goes(world, twice):
 
 
 @pytest.mark.parametrize("rotten", [0, 1])
-def test_a_dry_run_counts_what_the_act_does_and_writes_nothing_down(world, twice, rotten):
+def test_a_dry_run_counts_the_same_as_a_real_run_and_records_nothing(world, twice, rotten):
     rot(*twice[rotten], twice[1 - rotten][0])
     would = run(world, dry_run=True)
     with world.open() as repository:
@@ -103,7 +103,7 @@ def test_a_dry_run_counts_what_the_act_does_and_writes_nothing_down(world, twice
     assert (would.removed, would.kept) == (did.removed, did.kept)
 
 
-def test_what_was_condemned_is_taken_back_if_the_other_pack_rots_before_it_goes(world, twice):
+def test_a_condemned_pack_is_taken_back_if_the_other_one_rots_first(world, twice):
     """A backup from before is at work, so the removal waits for the next prune."""
     with world.elsewhere("there").open() as other:
         session = other.begin(other.writer(), "home")
@@ -133,7 +133,7 @@ def test_a_target_that_is_away_cannot_show_its_copy_so_a_pack_goes_only_for_one_
     assert sum(path.exists() for path in copies) == 2
 
 
-def test_nothing_is_read_where_nothing_lies_twice(world, monkeypatch):
+def test_nothing_is_read_without_duplicates(world, monkeypatch):
     churn(world, 5, 2)
     read = []
     monkeypatch.setattr(standins, "is_whole", lambda _targets, target, name: read.append((target, name)))
@@ -143,14 +143,14 @@ def test_nothing_is_read_where_nothing_lies_twice(world, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["packs/", "index/"])
 def test_sites_that_store_other_bytes_than_they_were_given_cost_no_old_copy(world, monkeypatch, kind):
-    """What was rewritten is read back: an acknowledged write is no copy."""
+    """Rewritten packs are read back, since an acknowledged write is not proof of a copy."""
     look = thinned(world)
     plain = LocalStore.put
 
     def put(self, name, data):
         plain(self, name, bytes(len(data)) if name.startswith(kind) else data)
 
-    with monkeypatch.context() as patch, suppress(Refused):  # of the index: what it says is not known any more
+    with monkeypatch.context() as patch, suppress(Refused):  # of the index: its content is unknown
         patch.setattr(LocalStore, "put", put)
         run(world, unused_share=0.0)
     for site in "abc":  # it was never there

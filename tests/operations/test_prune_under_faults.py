@@ -20,7 +20,7 @@ from drtool.trees import FileType, read_content, read_directory
 
 @pytest.fixture
 def faults(monkeypatch):
-    """Which sites refuse which objects, and how often; changed by the test as it goes."""
+    """Which sites refuse which objects, and how often. The test changes it as it goes."""
     plan = {"sites": "", "kinds": (), "share": 0.0, "rng": random.Random(0)}
     plain = LocalStore.put
 

@@ -1,4 +1,4 @@
-"""Rebalance on real repositories: what a change of the ring asks for is what moves, and nothing is lost on the way."""
+"""Rebalance on real repositories: exactly the copies that a ring change requires move, and nothing is lost."""
 
 import os
 import shutil
@@ -55,7 +55,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("imagined", "change"), CHANGES, ids=["join", "heavy-join", "weight", "drain", "swap"])
 @pytest.mark.spread(4)
-def test_the_preview_before_and_after_the_change_is_what_rebalance_moves(stocked, imagined, change):
+def test_rebalance_moves_what_the_preview_showed_before_and_after_the_change(stocked, imagined, change):
     before = foresee(stocked, **imagined)
     change(stocked)
     after = foresee(stocked)
@@ -81,7 +81,7 @@ def test_a_preview_writes_nothing_and_needs_no_directory(stocked):
     assert not stocked.directory("d").exists()
 
 
-def test_what_was_removed_in_imagination_must_come_from_the_others(stocked):
+def test_copies_of_an_imagined_removal_must_come_from_the_others(stocked):
     with_it = foresee(stocked, drain=("c/main",))
     without_it = foresee(stocked, remove=("c/main",))
     assert without_it.moves == with_it.moves
@@ -96,7 +96,7 @@ def test_a_drained_target_is_emptied_of_all_that_is_needed(stocked):
     check(stocked)
 
 
-def test_a_target_that_is_away_is_waited_for_and_nothing_is_copied_in_its_stead(stocked):
+def test_an_unreachable_target_is_waited_for_and_nothing_is_copied_instead(stocked):
     add(stocked)
     before = good_copies(stocked, *"abc")
     stocked.directory("c").rename(stocked.root / "away")
@@ -108,12 +108,12 @@ def test_a_target_that_is_away_is_waited_for_and_nothing_is_copied_in_its_stead(
     assert {name for name in live(stocked) - held if after[name] < 2} == set()
     assert result.from_epoch == 1
     (stocked.root / "away").rename(stocked.directory("c"))
-    assert foresee(stocked).from_epoch == 1, "nobody has seen everything in its place"
+    assert foresee(stocked).from_epoch == 1, "everything was never seen in its place"
     assert move(stocked).left == 0
     check(stocked)
 
 
-def test_a_target_that_is_full_is_told_and_nothing_is_taken_on_its_account(stocked, monkeypatch):
+def test_a_full_target_is_reported_and_nothing_is_removed_because_of_it(stocked, monkeypatch):
     from drtool.errors import TargetFull
 
     add(stocked)
@@ -150,7 +150,7 @@ def test_damaged_copies_are_no_source_and_do_not_survive(stocked):
     check(stocked)
 
 
-def test_the_ring_changes_in_the_midst_of_it_and_the_rest_is_planned_anew(stocked, monkeypatch):
+def test_the_ring_changes_during_a_rebalance_and_the_rest_is_planned_again(stocked, monkeypatch):
     add(stocked)
     drain(stocked, "c/main")
     monkeypatch.setattr(run, "BATCH_OBJECTS", 3)
@@ -197,7 +197,7 @@ def test_while_another_mover_is_at_work_nothing_is_taken_away(stocked, monkeypat
     check(stocked)
 
 
-def test_a_mover_whose_session_was_expired_stops_before_the_next_batch_and_leaves_no_session(stocked, monkeypatch):
+def test_a_mover_with_an_expired_session_stops_before_the_next_batch_and_leaves_no_session(stocked, monkeypatch):
     add(stocked)
     drain(stocked, "b/main")
     monkeypatch.setattr(surplus, "BATCH_OBJECTS", 1)
@@ -246,7 +246,7 @@ def test_killed_at_any_step_it_has_harmed_nothing_and_the_next_run_finishes(foun
         if finished:
             assert steps > 20
             return
-    raise AssertionError("it never came to an end")
+    raise AssertionError("it did not end")
 
 
 def killed_after(steps, world, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a change of the ring moves, counted copy by copy over many packs: no more than it must."""
+"""The moves of a ring change, counted copy by copy over many packs: no more than necessary."""
 
 import pytest
 from blake3 import blake3
@@ -40,7 +40,7 @@ def test_a_join_with_equal_weights_moves_no_more_than_it_must(sites, copies):
     assert [row.target for row in found.targets if row.gains.objects] == ["z/main"]
 
 
-def test_a_drain_moves_what_the_target_had_and_leaves_it_empty():
+def test_a_drain_moves_all_copies_and_leaves_the_target_empty():
     before = dict.fromkeys("abcd", 1)
     found = counted(placement_of(before, 2), placement_of(before, 2, d="draining"))
     (gone,) = (row for row in found.targets if row.target == "d/main")
@@ -49,7 +49,7 @@ def test_a_drain_moves_what_the_target_had_and_leaves_it_empty():
     assert found.moves.fraction == found.minimum_fraction == pytest.approx(0.25, rel=0.2)
 
 
-def test_with_unequal_weights_what_is_more_than_the_least_is_said():
+def test_with_unequal_weights_the_excess_over_the_least_is_reported():
     found = counted(
         placement_of({"a": 5, "b": 3, "c": 1, "d": 1}, 2), placement_of({"a": 5, "b": 3, "c": 1, "d": 1, "e": 2}, 2)
     )

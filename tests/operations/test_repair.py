@@ -1,4 +1,4 @@
-"""Repair on real repositories: whatever one site loses or falsifies comes back, byte for byte."""
+"""Repair on real repositories: everything that one site loses or falsifies is restored, byte for byte."""
 
 import random
 import shutil
@@ -64,7 +64,7 @@ def test_everything_that_one_site_lost_comes_back_byte_for_byte(world, stocked):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.spread(4)
-def test_whatever_is_falsified_on_one_site_is_healed(world, stocked, seed):
+def test_any_damage_at_one_site_is_repaired(world, stocked, seed):
     rng = random.Random(seed)
     site = rng.choice("abc")
     root, before = world.directory(site), objects(world, site)
@@ -103,7 +103,7 @@ def test_flipped_bits_are_found_without_verification_when_asked_to_read_all(worl
     assert objects(world, "c") == before
 
 
-def test_what_no_site_has_whole_is_named(world, stocked):
+def test_objects_without_a_whole_copy_are_named(world, stocked):
     name = next(name for name in objects(world, "a") if name.startswith("packs/"))
     for site in "abc":
         path = world.directory(site) / name
@@ -115,7 +115,7 @@ def test_what_no_site_has_whole_is_named(world, stocked):
     assert result.degraded
 
 
-def test_a_site_that_was_away_is_filled_and_what_was_too_much_goes(world):
+def test_a_site_that_was_away_is_filled_and_surplus_copies_are_removed(world):
     world.directory("c").rename(world.root / "away")
     for i in range(10):  # as many packs: where each belongs is chance
         source = fill(world.root / "source", {f"{i:02}": noise(200_000, i)})
@@ -131,7 +131,7 @@ def test_a_site_that_was_away_is_filled_and_what_was_too_much_goes(world):
     check(world, (source, portrait(source)))
 
 
-def test_a_full_target_is_told_and_the_rest_is_done(world, stocked, monkeypatch):
+def test_a_full_target_is_reported_and_the_rest_is_done(world, stocked, monkeypatch):
     shutil.rmtree(world.directory("b") / "packs")
     (world.directory("b") / "packs").mkdir()
     (world.directory("b") / "packs").chmod(0o500)
@@ -151,7 +151,7 @@ def test_a_full_target_is_told_and_the_rest_is_done(world, stocked, monkeypatch)
 
 
 def superfluous(world):
-    """One copy too many of some object: where it lies."""
+    """Make a surplus copy of some object, and return its place."""
     held = {site: objects(world, site) for site in "abc"}
     name, where = next(
         (name, [site for site in "abc" if name in held[site]])
@@ -167,7 +167,7 @@ def superfluous(world):
 
 
 def test_an_interruption_in_the_midst_of_a_deletion_leaves_the_mover_at_work(world, stocked, monkeypatch):
-    """What was asked for may still be done, after the process that waited for it is gone."""
+    """A requested deletion may still happen after the process that waited for it is gone."""
     extra = superfluous(world)
 
     def interrupted():
@@ -186,9 +186,7 @@ def test_an_interruption_in_the_midst_of_a_deletion_leaves_the_mover_at_work(wor
     assert list(world.view().state.sessions) == []
 
 
-def test_a_deletion_whose_outcome_is_not_known_keeps_the_mover_at_work_until_its_process_is_gone(
-    world, stocked, monkeypatch
-):
+def test_a_deletion_with_unknown_outcome_keeps_the_mover_open_until_its_process_is_gone(world, stocked, monkeypatch):
     """Otherwise a late one could take a copy that a later ring promises."""
     extra = superfluous(world)
 

@@ -107,11 +107,11 @@ def test_damaged_segments_count_as_lost(world, stocked):
     shutil.rmtree(world.root / "cache")
     with world.open() as repository:
         assert repair(repository, RepairRequest(), world.heard.append).unrepairable == []
-        assert repository.load_index() == {}, "whoever goes on with it finds all of it"
+        assert repository.load_index() == {}, "the next user finds all of it"
     check(world, stocked)
     run_prune(world)
     live = {ref.id.hex() for ref in world.view().state.segments}
-    assert {path.name for path in world.objects("a", "index")} == live, "and prune takes what is left of them"
+    assert {path.name for path in world.objects("a", "index")} == live, "and prune removes their leftovers"
 
 
 def test_damage_that_only_reading_all_finds_is_healed_from_the_cache(world, stocked):
@@ -203,8 +203,8 @@ def test_a_site_that_swaps_packs_or_forges_some_is_not_believed(world, stocked):
     check(world, stocked)
 
 
-def test_what_only_a_site_that_is_away_has_is_not_given_up(world, stocked):
-    """Its packs are named by lost segments alone; these stay on the list until it is back."""
+def test_objects_of_an_unreachable_site_are_not_given_up(world, stocked):
+    """Only lost segments name its packs, so these stay on the list until it is back."""
     lose_segments(world)
     world.directory("c").rename(world.root / "away")
     for site in "ab":
@@ -222,8 +222,8 @@ def test_what_only_a_site_that_is_away_has_is_not_given_up(world, stocked):
     check(world, stocked)
 
 
-def test_what_a_backup_at_work_may_need_of_a_site_that_is_away_is_not_given_up_either(world, stocked):
-    """No snapshot that is listed needs it; the one that is being made may."""
+def test_objects_of_an_unreachable_site_that_a_running_backup_may_need_are_not_given_up(world, stocked):
+    """No listed snapshot needs it, but the one in progress may."""
     _, _, newest = world.snapshots()
     with world.open() as repository:
         alone = [row.pack.hex() for row in newest_packs(repository)]
@@ -294,7 +294,7 @@ def test_a_backup_that_runs_meanwhile_is_whole_and_so_is_the_rest(world, stocked
     check(world, stocked)
 
 
-def test_segments_that_somebody_folds_meanwhile_are_no_obstacle(world, stocked, monkeypatch):
+def test_segments_merged_meanwhile_are_no_obstacle(world, stocked, monkeypatch):
     """As a backup does, on a host that has them in its cache."""
     lose_segments(world, cache=True)
     plain, done = reindexing.store_segment, []
@@ -316,8 +316,8 @@ def test_segments_that_somebody_folds_meanwhile_are_no_obstacle(world, stocked, 
     check(world, stocked)
 
 
-def test_what_was_condemned_counts_again(world, stocked):
-    """Only a lost segment names it, perhaps; and a session from before may yet refer to it."""
+def test_condemned_objects_count_again(world, stocked):
+    """Perhaps only a lost segment names it, and an earlier session may still reference it."""
     forget(world, world.snapshots()[-1])
     with world.open() as repository:
         writer = repository.writer()

@@ -1,4 +1,4 @@
-"""A part of a repair only: never a copy taken away that the whole would have replaced first."""
+"""A restricted repair never removes a copy that the whole one would have replaced first."""
 
 from drtool.model import SiteName, TargetName
 from drtool.operations.repair.narrowing import narrowed

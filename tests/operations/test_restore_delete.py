@@ -45,7 +45,7 @@ def kept(tmp_path_factory, founded):
 
 @pytest.fixture
 def out(kept, tmp_path):
-    """What was restored before, with much that the snapshot has not."""
+    """An earlier restore, with many names that the snapshot does not have."""
     out = tmp_path / "out"
     kept.restore(out)
     fill(out, {"extra": b"x", "sub/extra.txt": b"x", "more/of/it/x": b"x", "more/y": b"y", "empty/z": b"z"})
@@ -68,14 +68,14 @@ def same_as(source, out):
 
 @pytest.mark.parametrize("overwrite", [None, "always", "if-changed"])
 @pytest.mark.spread(3)
-def test_it_becomes_the_snapshot_and_a_dry_run_tells_the_same(kept, out, tmp_path, overwrite):
+def test_it_becomes_the_snapshot_and_a_dry_run_reports_the_same(kept, out, tmp_path, overwrite):
     source = kept.source
     before = portrait(out)
     dry = kept.restore(out, overwrite=overwrite, delete=True, dry_run=True)
     assert portrait(out) == before
     result = kept.restore(out, overwrite=overwrite, delete=True)
     assert (result.errors, dry.errors) == ([], [])
-    # extra, extra.txt, more + of + it + x + y + away, z, away; below what gave way: not + empty, inside, inside
+    # extra, extra.txt, more + of + it + x + y + away, z, away; below replaced directories: not + empty, inside, inside
     assert result.deleted == 10 + 4
     assert (dry.deleted, dry.files, dry.bytes, dry.written_bytes) == (
         result.deleted,
@@ -109,7 +109,7 @@ def test_it_stays_within_the_selection(kept, out):
         assert (out / name).exists(), name
 
 
-def test_what_an_exclude_names_keeps_what_it_lies_in(kept, out):
+def test_an_excluded_name_keeps_its_directory(kept, out):
     source = kept.source
     for dry_run in (True, False):
         result = kept.restore(out, delete=True, excludes=("it", "inside"), dry_run=dry_run)
@@ -121,7 +121,7 @@ def test_what_an_exclude_names_keeps_what_it_lies_in(kept, out):
     assert (out / "big/inside").exists(), "excluded: so the file that belongs there is listed instead"
 
 
-def test_never_deletes_what_is_not_there_and_keeps_what_is_another(kept, out):
+def test_never_deletes_absent_names_and_keeps_other_types(kept, out):
     for dry_run in (True, False):
         result = kept.restore(out, delete=True, overwrite="never", dry_run=dry_run)
         assert (result.deleted, result.errors) == (10, [])
@@ -157,7 +157,7 @@ def test_an_entry_that_cannot_be_removed_is_listed_and_the_rest_goes_on(kept, ou
     assert (out / "big").is_file()
 
 
-def test_what_the_repository_lives_in_stays(kept, out):
+def test_the_repositorys_own_directories_stay(kept, out):
     world = kept.world
     for name in ("x", "y"):
         (out / f"more/repository-{name}").symlink_to(world.root)
@@ -175,7 +175,7 @@ def test_what_the_repository_lives_in_stays(kept, out):
         home.rename(world.root)
 
 
-def test_a_directory_that_could_not_be_read_keeps_what_is_in_it(kept, tmp_path, monkeypatch):
+def test_a_directory_that_could_not_be_read_keeps_its_contents(kept, tmp_path, monkeypatch):
     world = kept.world
     from drtool.operations.backup import scan
 
@@ -197,7 +197,7 @@ def test_a_directory_that_could_not_be_read_keeps_what_is_in_it(kept, tmp_path, 
     assert result.deleted == 1
 
 
-def test_in_place_nothing_goes_that_lies_beside_what_was_backed_up(kept, tmp_path):
+def test_in_place_nothing_beside_the_backed_up_paths_is_removed(kept, tmp_path):
     """`latest:/home --to /home` of a snapshot of /home/me: the others at home are not in it, and stay."""
     world = kept.world
     home = fill(tmp_path / "home", {"me/mine": b"mine", "you/yours": b"yours"})
@@ -254,7 +254,7 @@ def test_temporary_files_of_a_restore_under_way_stay(kept, out):
     assert not left.exists()
 
 
-def test_what_is_mounted_on_an_empty_directory_stays(kept, out, monkeypatch):
+def test_a_file_system_mounted_on_an_empty_directory_stays(kept, out, monkeypatch):
     monkeypatch.setattr(Sweep, "_mounted", lambda self, folder, frame: frame.names in {(b"empty",), (b"sub",)})
     for dry_run in (True, False):
         result = kept.restore(out, delete=True, dry_run=dry_run)

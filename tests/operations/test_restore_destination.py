@@ -1,4 +1,4 @@
-"""Where a restore puts a single file, and what becomes of the destination itself."""
+"""The place of a single restored file, and the metadata of the destination itself."""
 
 import os
 
@@ -37,7 +37,7 @@ def test_a_single_file_goes_beside_others_when_its_name_is_free(world, source, o
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_single_file_whose_name_is_taken_is_refused(world, source, out, dry_run):
+def test_a_single_file_with_a_taken_name_is_refused(world, source, out, dry_run):
     (out / "fstab").symlink_to("nowhere")
     with pytest.raises(Refused, match="fstab already exists"):
         world.restore(out, path=source / "fstab", dry_run=dry_run)

@@ -38,7 +38,7 @@ def kept(tmp_path_factory, founded):
 
 
 def inodes(top):
-    """What tells that something was written: inode, mtime and ctime of every name."""
+    """Return the traces of writes: inode, mtime and ctime of every name."""
     found = {}
     for folder, folders, names in os.walk(top):
         for name in (*folders, *names):
@@ -48,7 +48,7 @@ def inodes(top):
 
 
 @pytest.mark.parametrize("overwrite", ["always", "if-changed"])
-def test_in_place_only_what_differs_is_touched(kept, overwrite):
+def test_in_place_only_differences_are_written(kept, overwrite):
     world, source, snapshot = kept
     untouched = portrait(source)
     for name in ("d3/13", "d3/23"):
@@ -129,7 +129,7 @@ def test_a_full_disk_ends_it_in_one_sentence_and_no_half_file_stays(kept, tmp_pa
     assert portrait(out) == portrait(source)
 
 
-def test_a_snapshot_larger_than_the_room_is_told_before_anything_is_written(kept, tmp_path, monkeypatch):
+def test_a_snapshot_larger_than_the_free_space_is_reported_before_any_write(kept, tmp_path, monkeypatch):
     snapshot = kept[2]
     heard = []
     room = os.statvfs(tmp_path)
@@ -139,7 +139,7 @@ def test_a_snapshot_larger_than_the_room_is_told_before_anything_is_written(kept
     assert "GiB are free" in heard[0].message
     fill(tmp_path, {"something": b"x"})
     running._warn_of_room(RestoreRequest(snapshot=snapshot, to=os.fsencode(tmp_path)), heard.append)
-    assert len(heard) == 1, "of what is there already nobody knows how much stays"
+    assert len(heard) == 1, "how much of the existing files stays is unknown"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
@@ -178,7 +178,7 @@ def test_a_mapping_that_cannot_be_meant_is_refused(text):
         read_user_mapping([text])
 
 
-def test_directories_that_are_made_on_the_way_get_what_the_snapshot_has_of_them(world):
+def test_directories_created_on_the_way_get_the_snapshots_metadata(world):
     home = fill(world.root / "home", {"ann/private/keys/id": b"secret"})
     for path, mode in ((home, 0o711), (home / "ann", 0o700), (home / "ann/private", 0o750)):
         path.chmod(mode)

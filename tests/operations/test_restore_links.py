@@ -1,4 +1,4 @@
-"""Restoring names that share an inode, and files that nobody may change."""
+"""Restoring names that share an inode, and immutable files."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ def lock(path, value):
 
 @pytest.fixture
 def source(world):
-    """A directory whose files may be locked; unlocked at the end, together with everything beside it."""
+    """A directory with files that may be locked. Everything is unlocked at the end."""
     root = world.root / "source"
     root.mkdir()
     probe = fill(root, {"probe": b""}) / "probe"

@@ -1,4 +1,4 @@
-"""What a restore means: every byte and every attribute from any two of three sites; only what differs is written."""
+"""The meaning of a restore: every byte and attribute from any two of three sites, writing only differences."""
 
 import os
 import stat
@@ -106,7 +106,7 @@ def test_an_unchanged_tree_writes_nothing(world, source, tmp_path):
 
 
 def spoil(out):
-    """Differences of every kind; what only `always` can notice is in `a`."""
+    """Differences of every kind. The one that only `always` can detect is in `a`."""
     times = (out / "a").stat()
     (out / "a").write_bytes(noise(5_000, 99))
     os.utime(out / "a", ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -150,14 +150,14 @@ def test_overwriting(world, source, tmp_path, overwrite):
         assert portrait(out) == portrait(source)
 
 
-def test_a_dry_run_into_nothing_foretells_the_figures(world, source, tmp_path):
+def test_a_dry_run_into_an_empty_place_predicts_the_figures(world, source, tmp_path):
     dry = world.restore(tmp_path / "out", path=source, dry_run=True)
     assert not (tmp_path / "out").exists()
     real = world.restore(tmp_path / "out", path=source)
     assert (dry.files, dry.bytes, dry.written_bytes) == (real.files, real.bytes, real.written_bytes)
 
 
-def test_what_is_in_the_way_gives_way_or_is_listed(world, source, tmp_path):
+def test_items_in_the_way_are_replaced_or_listed(world, source, tmp_path):
     out = tmp_path / "out"
     outside = fill(tmp_path / "outside", {"precious": b"precious"})
     fill(out, {"a/not empty": b"x", "large/x": b"y"})
@@ -172,7 +172,7 @@ def test_what_is_in_the_way_gives_way_or_is_listed(world, source, tmp_path):
     assert sorted(row.path for row in dry.errors) == [str(source / name) for name in ("a", "large")]
 
 
-def test_never_leaves_alone_what_stands_where_a_directory_should_be(world, source, tmp_path):
+def test_never_keeps_an_item_in_the_place_of_a_directory(world, source, tmp_path):
     out = tmp_path / "out"
     outside = fill(tmp_path / "outside", {"precious": b"precious"})
     out.mkdir()
@@ -214,7 +214,7 @@ def test_one_damaged_copy_is_passed_over(world, source, tmp_path):
 
 
 def packs_of(world, source, name):
-    """The object names of the packs that a file's content lies in."""
+    """Return the object names of the packs with a file's content."""
     with world.open() as repository:
         newest = list(repository.view.state.snapshots)[-1]
         entry = find_entry(newest.root, os.fsencode(source / name), repository.chunks)
@@ -255,7 +255,7 @@ def flip_all(path):
     path.write_bytes(bytes(byte ^ 0x55 for byte in path.read_bytes()))
 
 
-def test_a_directory_whose_tree_is_lost_is_listed_and_the_rest_is_restored(world, tmp_path):
+def test_a_directory_with_a_lost_tree_is_listed_and_the_rest_is_restored(world, tmp_path):
     source = fill(tmp_path / "source", {"kept/x": noise(1_000, 1)})
     world.backup(source)
     kept = portrait(source / "kept")
@@ -277,7 +277,7 @@ def test_a_directory_whose_tree_is_lost_is_listed_and_the_rest_is_restored(world
     assert not (tmp_path / "newest").exists()
 
 
-def test_from_one_site_alone_what_is_not_there_is_listed(world, tmp_path):
+def test_from_one_site_missing_data_is_listed(world, tmp_path):
     source = fill(tmp_path / "source", {f"{i}": noise(20_000, i) for i in range(3)})
     world.backup(source)
     content = packs_of(world, source, "0")

@@ -1,4 +1,4 @@
-"""Whatever stands at the destination: with --delete it becomes exactly the snapshot, and then there is nothing left to do."""
+"""Any destination becomes exactly the snapshot with --delete, and a second restore then writes nothing."""
 
 import os
 import shutil

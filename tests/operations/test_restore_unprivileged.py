@@ -1,4 +1,4 @@
-"""Without root: whoever backs up his own files gets them back without a complaint, and what he cannot give away is listed."""
+"""Without root: a user's own files are restored without errors, and owners that cannot be set are listed."""
 
 import os
 
@@ -12,7 +12,7 @@ USER = 65534 if AS_ROOT else os.geteuid()
 
 @pytest.fixture
 def home(world):
-    """An ordinary user's files, below directories that are not his; and the repository, which is."""
+    """An ordinary user's files, below directories of others, and a repository of that user."""
     home = fill(world.root / "home", {"letter": b"Dear Ada", "more/scan": b"x" * 5000})
     hand_over(world.root)
     world.backup(home)
@@ -35,7 +35,7 @@ def test_directories_that_only_lead_to_the_files_are_no_failure(world, home):
     assert in_a_child(restore, uid=USER if AS_ROOT else None) == 0
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root can own what is on the way")
+@pytest.mark.skipif(not AS_ROOT, reason="only root can own the directories on the way")
 def test_root_gives_them_their_owners(world, home):
     result = world.restore(world.root / "out")
     assert result.errors == []
@@ -44,7 +44,7 @@ def test_root_gives_them_their_owners(world, home):
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="gives a directory away")
-def test_a_directory_among_the_files_that_is_somebody_elses_is_listed(world, home):
+def test_another_users_directory_among_the_files_is_listed(world, home):
     os.chown(home / "more", 0, 0)
     world.backup(home)
     hand_over(world.root)

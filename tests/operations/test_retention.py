@@ -1,4 +1,4 @@
-"""What stays and why, as tables: each is a policy, and what becomes of every snapshot under it.
+"""The snapshots that stay, and why, as tables: each shows a policy and its result for every snapshot.
 
 The cases follow restic's documentation and its tests of `forget`, by meaning.
 """
@@ -280,7 +280,7 @@ def test_no_snapshots_no_judgement():
     assert judge([], rules_of("last 1, within 1d"), Calendar(_zone("UTC")), 0) == judge([], Rules(), Calendar(None), 0)
 
 
-def test_rules_say_what_they_are():
+def test_rules_in_words():
     rules = Rules(last=3, daily=7, yearly=-1, within=span("1m"), within_hourly=span("2d"), tags=("a", "b"))
     assert str(rules) == "last 3, daily 7, yearly unlimited, within 1m, hourly within 2d, tag a, tag b"
     assert not rules.empty

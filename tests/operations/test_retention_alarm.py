@@ -69,7 +69,7 @@ def test_an_hour_late_is_an_alarm_if_it_costs_a_third():
     assert [int.from_bytes(id_) for id_ in found["back-dated"].pushed] == [6, 7, 8, 9]
 
 
-def test_what_lies_in_the_future_makes_nothing_back_dated():
+def test_future_snapshots_make_nothing_back_dated():
     snapshots = group(*days(3, 1, 2, 3), "2027-01-01 00:00", *days(3, 4, 5))
     assert kinds(snapshots, "last 2", known=2, now="2026-03-06 00:00") == {}
     assert "back-dated" in kinds(snapshots, "last 2", known=2, now="2027-03-06 00:00")
@@ -93,7 +93,7 @@ def test_a_flood_that_ends_the_history():
         (3, "last 9", False),  # a third, not more
         (3, "last 8", True),
         (2, "last 3", False),  # fewer than three
-        (9, "last 3, daily 30", False),  # what last loses, daily keeps
+        (9, "last 3, daily 30", False),  # daily keeps the ones that last loses
         (9, "within 30d", False),
         (30, "tag x, last 30", True),
     ],
@@ -105,7 +105,7 @@ def test_more_than_a_third_and_at_least_three(burst, words, alarm):
 
 
 def test_a_third_of_the_time_is_enough():
-    """The same number, at the group's own rhythm or not much faster, is what keeping the last means."""
+    """The same number, at about the group's own rhythm, is the meaning of keeping the last."""
     history = days(3, 1, 2, 3, 4, 5, 6)  # a history of five days
     for hours, alarm in ((39, True), (40, False)):
         last = time_ns("2026-03-06 20:00")
@@ -151,7 +151,7 @@ times = st.integers(0, 400).map(lambda step: time_ns("2026-01-01 00:00") + step 
 
 
 @given(st.lists(times, max_size=20), st.integers(-1, 20), st.integers(1, 5), st.integers(0, 5))
-def test_an_alarm_names_what_would_go_and_who_is_new(moments, known, last, daily):
+def test_an_alarm_names_the_removed_and_the_new_snapshots(moments, known, last, daily):
     snapshots = group(*moments)
     rules = rules_of(f"last {last}, daily {daily}" if daily else f"last {last}")
     going = {row.id for row in judge(snapshots.snapshots, rules, utc(), time_ns(NOW)).remove}

@@ -1,4 +1,4 @@
-"""What holds for every policy and every set of snapshots, checked against the definition, rule by rule."""
+"""Properties of every policy and every set of snapshots, checked against the definition, rule by rule."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from drtool.operations.retention.rules import PERIODS
 NS = 10**9
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ZONES = ("UTC", "Europe/Berlin", "Pacific/Auckland", "Australia/Lord_Howe", "America/St_Johns")
-# Around turns of years, weeks and clocks, where periods are odd; and just anywhere, some of it in the future.
+# Around turns of years, weeks and clocks, where periods are odd, and at any other time, some in the future.
 CORNERS = [
     datetime(2026, 3, 29, 1, tzinfo=UTC),
     datetime(2025, 10, 26, 1, tzinfo=UTC),
@@ -88,7 +88,7 @@ def period_name(row, name, zone):
 
 
 @given(snapshots, rules, zones)
-def test_what_is_kept_is_what_any_rule_keeps_by_its_definition(rows, policy, zone):
+def test_exactly_the_snapshots_that_any_rule_keeps_are_kept(rows, policy, zone):
     wanted = {row for row in rows if row.time_ns > NOW_NS}
     wanted |= {row for rule in single_rules(policy) for row in rows if is_kept(row, rows, rule, zone)}
     assert kept(rows, policy, zone) == wanted
@@ -149,7 +149,7 @@ def test_a_snapshot_that_is_added_brings_none_back(rows, time_ns, policy, zone):
 
 @given(snapshots, rules, st.integers(-14, 14))
 def test_a_zone_without_changes_is_a_shift(rows, policy, hours):
-    """What is kept in UTC+h is what is kept in UTC of snapshots that are h hours later."""
+    """The result in UTC+h equals the result in UTC for snapshots h hours later."""
     shift_ns = hours * 3600 * NS
     shifted = [Snap(row.id, row.time_ns + shift_ns, row.sequence, tags=row.tags) for row in rows]
     there = {row.id for row in kept(rows, policy, timezone(timedelta(hours=hours)))}

@@ -1,4 +1,4 @@
-"""What the system refuses is one sentence, not a bug of ours; no hint names an option that the command does not have."""
+"""A refusal of the system is one sentence, not a crash, and no hint names an option that the command does not have."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Ctrl-C is not a failure of the item at hand: whatever is under way ends, at once and with its own exit code."""
+"""Ctrl-C is not a failure of the current item: the command ends at once with its own exit code."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def test_an_interruption_while_a_large_file_is_handed_over_ends_the_restore(worl
 
 
 def test_an_interruption_while_a_block_is_read_blames_no_copy(world, monkeypatch):
-    """A listing reads trees in this process; the copy at hand is as good as before."""
+    """A listing reads trees in this process, and the copy in use stays good."""
     source = fill(world.root / "source", {"file": b"text"})
     world.backup(source)
 
@@ -91,7 +91,7 @@ def test_an_interrupted_verification_reads_no_more_than_it_has_begun(world, monk
     assert in_a_child(run) == 0
 
 
-def test_what_is_committed_is_told_before_anything_else_can_happen(world):
+def test_a_commit_is_reported_before_anything_else_can_happen(world):
     source = fill(world.root / "source", {"file": b"x"})
     report = world.backup(source, source="home")
     assert [event for event in world.heard if isinstance(event, SnapshotStored)] == [

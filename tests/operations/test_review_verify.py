@@ -1,4 +1,4 @@
-"""Verify never says that all is well with what it could not look at."""
+"""Verify never reports unread data as good."""
 
 import shutil
 import threading
@@ -25,7 +25,7 @@ def flip(path):
 
 @pytest.mark.parametrize("level", ["structure", "full"])
 def test_an_index_segment_that_no_target_can_give_is_damage_at_every_level(world, source, level):
-    """Without it nobody knows which packs there should be, so nothing else can be said to be whole."""
+    """Without it the expected packs are unknown, so nothing else can be reported whole."""
     world.backup(source)
     for site in "abc":
         for path in world.objects(site, "index"):
@@ -37,10 +37,10 @@ def test_an_index_segment_that_no_target_can_give_is_damage_at_every_level(world
     }
     assert len(result.damaged) == len({(row.target, row.object) for row in result.damaged}), "each once"
     assert verify_exit(document_of(result)) == 4
-    assert world.view().state.coverage == (), "what was not read is not recorded as read"
+    assert world.view().state.coverage == (), "unread copies are not recorded as read"
 
 
-def test_a_snapshot_whose_trees_are_lost_is_reported_not_refused(world, source):
+def test_a_snapshot_with_lost_trees_is_reported_not_refused(world, source):
     world.backup(source)
     (snapshot,) = world.snapshots()
     common = set(world.names("a")) & set(world.names("b")) & set(world.names("c"))

@@ -1,4 +1,4 @@
-"""Timers as text and as files: the same bytes each time, only what is ours, read back by those who run them."""
+"""Timers as text and as files: the same bytes each time, only our own files, parsed by systemd and cron."""
 
 import shlex
 import shutil
@@ -41,7 +41,7 @@ def test_the_defaults_are_four_jobs_and_prune_follows_retention():
     assert not jobs["verify"].stored_anyway
 
 
-def test_what_is_off_is_not_scheduled_and_plans_join():
+def test_disabled_jobs_are_not_scheduled_and_plans_are_added():
     plan = Job(name="plan-drill", told="x", words=("plan", "run", "d"), when=parse_cron("0 4 * * *"), jitter_s=0)
     schedule = Schedule(backup=None, verify=None)
     assert [job.name for job in jobs_of(replace(CONFIG, schedule=schedule), [plan])] == [
@@ -62,7 +62,7 @@ def test_a_hook_that_is_a_program_ends_the_confinement_and_a_ping_does_not():
         assert ("ReadWritePaths=-/mnt/nas" in text) == confined
 
 
-def test_what_is_written_to_is_named():
+def test_written_places_are_named():
     config = replace(CONFIG, metrics_file="/var/lib/metrics/drtool.prom")
     assert writable_places(config, Path("/etc")) == (Path("/mnt/nas"), Path("/var/lib/metrics"))
 
@@ -205,7 +205,7 @@ def test_cron_starts_a_job_by_the_clock_of_the_host_and_after_its_wait():
     assert next_start(job, PLACE, "cron", expected - wait / 2, berlin) == expected, "it waits already"
 
 
-def test_installing_twice_changes_nothing_and_removing_leaves_what_is_not_ours(tmp_path):
+def test_installing_twice_changes_nothing_and_removing_leaves_other_files(tmp_path):
     foreign = tmp_path / "drtool-other.service"
     foreign.write_text("[Service]\nExecStart=/bin/false\n")
     wanted, mine = units(jobs_of(CONFIG), PLACE), owner(PLACE.config)
@@ -223,7 +223,7 @@ def test_installing_twice_changes_nothing_and_removing_leaves_what_is_not_ours(t
     assert list(tmp_path.iterdir()) == [foreign]
 
 
-def test_a_file_that_somebody_else_wrote_is_not_replaced(tmp_path):
+def test_a_foreign_file_is_not_replaced(tmp_path):
     (tmp_path / "drtool").write_text("17 1 * * * root drtool -q backup\n")
     with pytest.raises(Refused, match="stays as it is"):
         cron_file_change(tmp_path, block(jobs_of(CONFIG), PLACE), owner(PLACE.config))

@@ -80,7 +80,7 @@ def test_a_snapshot_from_the_future_counts_when_nothing_else_matches():
 
 
 @given(snaps, st.data())
-def test_a_whole_id_means_that_snapshot_whatever_narrows(rows, data):
+def test_a_whole_id_means_that_snapshot_despite_narrowing(rows, data):
     row = data.draw(st.sampled_from(rows))
     name = data.draw(st.sampled_from([row.id.hex(), row.id.hex().upper()]))
     assert select(rows, name, now_ns=NOW, narrowing=Narrowing(hosts=("nobody",))).snapshot == row
@@ -135,7 +135,7 @@ def test_snapshots_without_a_name_are_of_one_source_if_they_have_the_same_paths(
         assert narrowed([one, other, third], Narrowing(sources=(word,))) == []
 
 
-def test_a_source_without_a_name_whose_path_is_odd_can_be_named_as_it_is_shown():
+def test_an_unnamed_source_with_an_odd_path_can_be_named_as_it_is_shown():
     odd = snap(1, source="", paths=(b"/f\xff",))
     for word in ("/f\\xff", "/f\udcff"):
         assert narrowed([odd, snap(2, source="")], Narrowing(sources=(word,))) == [odd]
@@ -178,7 +178,7 @@ def test_a_path_names_the_newest_that_has_it_in_any_source_and_says_if_a_newer_o
 @pytest.mark.parametrize(
     "name", ["latest~", "latest~x", "latest~-1", "latest~1.5", "latest@", "latest@soon", "latest@2023-13-01"]
 )
-def test_a_malformed_name_is_a_usage_error_that_says_what_to_write(name):
+def test_a_malformed_name_is_a_usage_error_with_an_example(name):
     with pytest.raises(UsageError) as caught:
         select([snap(1)], name, now_ns=NOW)
     assert "latest" in caught.value.hint

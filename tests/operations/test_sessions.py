@@ -1,4 +1,4 @@
-"""Who is writing, and the end of a session whose writer will not come back."""
+"""Open sessions, and the expiry of a session with a lost writer."""
 
 import time
 
@@ -49,7 +49,7 @@ def test_when_it_began_stays_known_after_a_renewal(world):
         session.abandon()
 
 
-def test_a_process_that_died_and_one_of_another_host_are_told_apart(world):
+def test_a_dead_process_and_one_of_another_host_are_distinguished(world):
     def die() -> None:
         with world.open() as repository:
             repository.begin(repository.writer(), "dead")

@@ -1,4 +1,4 @@
-"""What one host finds damaged, every host knows; a good read clears it for all."""
+"""A copy that one host finds damaged is damaged for all, until a good read clears it for all."""
 
 import msgspec
 import pytest
@@ -49,7 +49,7 @@ def spoil(world, site, name):
     path.write_bytes(noise(path.stat().st_size, 99))
 
 
-def test_a_backup_stores_again_what_another_host_found_bad_everywhere(world, other, source):
+def test_a_backup_stores_data_again_that_another_host_found_bad_everywhere(world, other, source):
     flip(world, *packs(world))
     other.verify("full")
     report = world.backup(source)
@@ -58,7 +58,7 @@ def test_a_backup_stores_again_what_another_host_found_bad_everywhere(world, oth
     assert is_whole(world, source)
 
 
-def test_a_backup_stores_again_what_a_restore_could_not_read(world, other, source):
+def test_a_backup_stores_data_again_that_a_restore_could_not_read(world, other, source):
     (name, *_) = packs(world)
     flip(world, name)
     with other.open() as repository:
@@ -88,7 +88,7 @@ def test_a_rotten_tree_that_a_backup_met_is_known_to_every_host(world, other, so
     assert {(f"{site}/main", name) for site in "abc"} <= known(other)
 
 
-def test_a_mount_records_what_it_met_whenever_it_looks_for_new_snapshots(world, other, source):
+def test_a_mount_records_damage_at_each_refresh(world, other, source):
     (name,) = packs(world, PackKind.TREES)
     flip(world, name)
     with world.open() as repository:
@@ -108,7 +108,7 @@ def test_one_bad_copy_that_another_host_found_counts_in_status_and_backup(world,
     assert (report.copies.minimum_written, report.degraded) == (1, True)
 
 
-def test_verify_without_reading_tells_what_an_earlier_read_of_any_host_found(world, other, source):
+def test_verify_without_reading_reports_earlier_findings_of_any_host(world, other, source):
     (name, *_) = packs(world)
     site = holders(world, name)[0]
     spoil(world, site, name)
@@ -140,7 +140,7 @@ def test_a_copy_that_reads_whole_again_is_cleared(world, other, source):
     assert known(other) == set()
 
 
-def test_what_was_found_at_a_site_that_is_away_stays_found(world, other, source):
+def test_findings_at_an_unreachable_site_stand(world, other, source):
     (name, *_) = packs(world)
     site = holders(world, name)[0]
     spoil(world, site, name)
@@ -211,7 +211,7 @@ def test_a_replaced_target_has_no_findings(world, source):
 
 
 def test_findings_of_an_earlier_version_are_handed_on(world, other, source):
-    """They lie in this host's state directory, in the form that they always had."""
+    """They are in this host's state directory, in the original format."""
     (name, *_) = packs(world)
     copy = (f"{holders(world, name)[0]}/main", name)
     directory = next((world.root / "state" / "repositories").iterdir())

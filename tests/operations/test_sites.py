@@ -91,7 +91,7 @@ def test_a_site_that_is_gone_is_replaced_and_its_place_is_given_up(world, source
     }
     assert world.view().state.ring_epoch == 2
     report = world.backup(fill(source, {"more": noise(300_000, 1)}))
-    assert report.owed == []  # whether it is degraded depends on what the burnt site held: `repair` copies that
+    assert report.owed == []  # whether it is degraded depends on the lost site's objects, which `repair` copies
     assert world.names("d", "keys") == world.names("a", "keys")
 
 
@@ -108,7 +108,7 @@ def test_the_new_site_is_reached_though_the_configuration_does_not_name_it(world
     assert portrait(world.root / "out" / str(source)[1:]) == portrait(source)
 
 
-def test_a_host_that_knows_only_the_old_sites_follows(world, source):
+def test_a_host_with_only_the_old_sites_follows(world, source):
     other = world.elsewhere("there")
     other.view()
     world.directory("c").rename(world.root / "burnt")
@@ -152,7 +152,7 @@ def test_a_wiped_site_at_the_same_place(world, source):
         assert all(row.problem is None for row in repository.manifest.status().acceptors)
 
 
-def test_what_a_dry_run_says_is_what_is_done_and_it_touches_nothing(world):
+def test_a_dry_run_shows_exactly_the_change_and_changes_nothing(world):
     world.view()
     before = [everything(world.directory(site)) for site in "abc"]
     said = [
@@ -233,7 +233,7 @@ def test_a_replacement_killed_at_any_write_is_done_by_repeating_it(world, source
         shutil.rmtree(tried.root)
         if finished:
             return
-    raise AssertionError("it never came to an end")
+    raise AssertionError("it did not end")
 
 
 def test_the_replacement_inherits_weight_and_only_the_named_target_comes_back(place):
@@ -263,14 +263,14 @@ def test_a_vote_is_taken_and_given_back(world, source):
     with pytest.raises(UsageError, match="does not vote"):
         remove_site(world, "c")
     assert world.backup(source).owed == []
-    assert world.names("c", "packs") or world.names("c", "index"), "it goes on storing"
+    assert world.names("c", "packs") or world.names("c", "index"), "it still stores"
     assert add_site(world, "c").fresh == ["c"]
     assert voters(world) == ["a", "b", "c"]
     world.directory("a").rename(world.root / "away")
     assert len(world.snapshots()) == 1
 
 
-def test_the_last_voter_and_one_whose_neighbours_are_gone_are_not_removed(world):
+def test_the_last_voter_and_one_without_reachable_others_are_not_removed(world):
     world.directory("c").rename(world.root / "away")
     with pytest.raises(Refused, match="they would not be a quorum") as caught:
         remove_site(world, "b")
@@ -282,7 +282,7 @@ def test_the_last_voter_and_one_whose_neighbours_are_gone_are_not_removed(world)
     assert voters(world) == ["a"]
 
 
-def test_a_voter_whose_register_was_lost_gets_a_new_life(world):
+def test_a_voter_with_a_lost_register_gets_a_new_incarnation(world):
     world.view()
     damaged = sorted(world.directory("c").glob("manifest/acc/*/*/v-*"))
     for path in damaged:
@@ -319,7 +319,7 @@ def test_two_sites_get_their_third_vote_afterwards_and_may_give_it_up(place):
     assert {name for name, row in rows(world).items() if row.state == "active"} == {"a/main", "b/main"}
 
 
-def test_sites_are_listed_with_what_they_tolerate(world):
+def test_sites_are_listed_with_tolerated_losses(world):
     world.directory("b").rename(world.root / "away")
     with world.open() as repository:
         found = sites(repository)
@@ -348,7 +348,7 @@ def twice(world):
 
 
 def stored_on_two(world):
-    """Files of which each is on two of three sites; the two sites that hold one of the packs."""
+    """Store files on two of three sites each, and return the two sites of one of the packs."""
     world.backup(fill(world.root / "source", {str(number): noise(60_000, number) for number in range(8)}))
     return next((one, other) for one, other in ("ab", "bc", "ac") if packs_on(world, one, other))
 

@@ -1,4 +1,4 @@
-"""Sockets: nothing of them can be stored; they are counted, named with -v, and spared by --delete."""
+"""Sockets have no content to store. They are counted, named with -v, and spared by --delete."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What must hold for sources, and whether `status` says so."""
+"""The objectives of sources, and their report by `status`."""
 
 import time
 
@@ -36,7 +36,7 @@ DAY_S = 86_400
         (Objective(proven=DAY_S), (1, 2, Proven(5, ever=True)), ""),
     ],
 )
-def test_what_is_missed_is_said(objective, known, words):
+def test_missed_objectives_are_reported(objective, known, words):
     found = "; ".join(missed(objective, *known, promised=2))
     assert words in found if words else not found
 

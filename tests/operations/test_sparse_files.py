@@ -89,7 +89,7 @@ def test_a_huge_hole_takes_no_time_and_is_a_hole_again(world, huge):
 
 @pytest.mark.parametrize("offset", [0, HUGE // 4, HUGE - 1])
 @pytest.mark.spread(3)
-def test_data_in_what_was_a_hole_is_found_and_replaced(world, huge, offset):
+def test_data_in_a_former_hole_is_found_and_replaced(world, huge, offset):
     out = world.root / "out"
     world.restore(out, path=huge.parent)
     before = (out / "huge").stat()

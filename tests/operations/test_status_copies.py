@@ -12,7 +12,7 @@ __all__ = ["founded", "place", "world"]
 
 @pytest.fixture
 def two_sources(world, tmp_path):
-    """Each has packs of its own; of `poor` one copy of a pack is gone."""
+    """Each has its own packs, and `poor` has lost one copy of a pack."""
     rich = fill(tmp_path / "rich", {"f": noise(200_000, 1)})
     poor = fill(tmp_path / "poor", {"f": noise(200_000, 2)})
     world.backup(rich, source="rich")
@@ -31,16 +31,16 @@ def copies(world):
         return {row.name: row.copies for row in status(repository, ignore).sources}
 
 
-def test_what_one_source_lacks_is_not_told_of_the_other(two_sources):
+def test_a_missing_copy_of_one_source_is_not_reported_for_the_other(two_sources):
     assert copies(two_sources) == {"rich": 2, "poor": 1}
 
 
-def test_where_it_takes_too_long_the_fewest_of_all_are_told(two_sources, monkeypatch):
+def test_on_a_timeout_the_fewest_of_all_are_reported(two_sources, monkeypatch):
     monkeypatch.setattr(copies_module, "WALK_S", 0.0)
     assert copies(two_sources) == {"rich": 1, "poor": 1}
 
 
-def test_a_tree_that_cannot_be_read_flatters_nobody(two_sources):
+def test_an_unreadable_tree_never_raises_the_count(two_sources):
     with two_sources.open() as repository:
         rich = next(row for row in repository.view.state.snapshots if row.source == "rich")
         repository.load_index()

@@ -79,7 +79,7 @@ def test_a_month_in_which_nothing_is_verified_any_more_turns_red_on_the_right_da
     assert "the newest proven snapshot is 35.2 d old, and 35 d are allowed" in red[41][0]
 
 
-def test_what_was_never_verified_turns_red_though_old_snapshots_are_forgotten(life):
+def test_a_never_verified_source_turns_red_though_old_snapshots_are_forgotten(life):
     red = [
         day
         for day in [*range(6), 20, 34, 35, 36]

@@ -1,4 +1,4 @@
-"""What `survive` says would be left is what is left: sites are really taken away, and restores really tried."""
+"""The predictions of `survive` are true: sites are really removed, and restores really tried."""
 
 import shutil
 from itertools import combinations
@@ -22,7 +22,7 @@ SITES = ("a/main", "b/main", "c/main", "d/main", "e/main")
 
 @pytest.fixture
 def stocked(place):
-    """Five sites, two copies, six snapshots that share files: what one loss of two sites costs depends on the snapshot."""
+    """Five sites, two copies, six snapshots that share files: the cost of losing two sites depends on the snapshot."""
     world = World(place, targets=SITES).found(copies=2)
     source = place / "source"
     for number in range(6):
@@ -37,7 +37,7 @@ def outlook(world, *lose):
 
 
 def restorable(world, lost):
-    """The snapshots that come back whole when these sites are gone; none where the catalogue cannot be read."""
+    """Return the snapshots that restore whole without these sites, or none if the catalogue is unreadable."""
     for site in lost:
         world.directory(site).rename(world.root / f"away-{site}")
     whole = set()
@@ -61,7 +61,7 @@ def restorable(world, lost):
 
 
 @pytest.mark.sampled
-def test_every_loss_of_one_or_two_sites_is_told_as_it_is(stocked):
+def test_every_loss_of_one_or_two_sites_is_predicted(stocked):
     told = outlook(stocked)
     assert (told.summary.restorable, told.summary.total, exit_code(told)) == (6, 6, 0)
     assert len(told.scenarios) == 5 + 10
@@ -76,7 +76,7 @@ def test_every_loss_of_one_or_two_sites_is_told_as_it_is(stocked):
         assert all((row.missing_packs == 0) == row.restorable for row in one.snapshots)
 
 
-def test_what_is_gone_or_damaged_already_does_not_count_as_there(stocked):
+def test_missing_and_damaged_copies_do_not_count(stocked):
     holders_of = {}
     for site in "abcde":
         for name in stocked.names(site):
@@ -92,7 +92,7 @@ def test_what_is_gone_or_damaged_already_does_not_count_as_there(stocked):
     data = bytearray((stocked.directory(second) / one).read_bytes())
     data[len(data) // 2] ^= 1
     (stocked.directory(second) / one).write_bytes(data)
-    assert outlook(stocked).summary.restorable == 6, "nobody has read it"
+    assert outlook(stocked).summary.restorable == 6, "it was not read"
     stocked.verify()
     told = outlook(stocked)
     assert told.summary.restorable < 6
@@ -146,7 +146,7 @@ def catalogue(world, site):
 
 def test_a_voter_counts_only_if_the_voters_that_are_left_have_all_of_its_catalogue(place):
     world = World(place).found(copies=3)
-    for number in range(45):  # until some of it lies in pages beside the heads
+    for number in range(45):  # until some of it is in pages besides the heads
         world.backup(fill(place / "source", {"file": noise(5_000, number)}))
     pages = catalogue(world, "c")
     assert len(pages) > 1
@@ -180,7 +180,7 @@ def test_a_copy_that_cannot_be_read_while_trees_are_walked_does_not_count_as_the
     assert (told.summary.restorable, told.snapshots[0].missing_packs) == (0, 1)
 
 
-def test_what_another_pack_holds_as_well_is_not_missing_and_no_tree_is_walked_twice(world, monkeypatch):
+def test_data_in_another_pack_is_not_missing_and_no_tree_is_walked_twice(world, monkeypatch):
     content = noise(30_000)
     source = fill(world.root / "source", {"twice": content})
     world.backup(source)
@@ -228,7 +228,7 @@ def named(reader, row):
     return reader.location(row).pack.pack.hex()
 
 
-def test_packs_that_nobody_would_have_are_told_apart_up_to_a_limit(world, monkeypatch):
+def test_missing_packs_are_distinguished_up_to_a_limit(world, monkeypatch):
     for number in range(5):
         world.backup(fill(world.root / "source", {f"{number}": noise(30_000, number)}))
     told = outlook(world, *"abc")
@@ -237,7 +237,7 @@ def test_packs_that_nobody_would_have_are_told_apart_up_to_a_limit(world, monkey
     assert {row.missing_packs for row in outlook(world, *"abc").snapshots} <= {1, 2, 3}
 
 
-def test_index_segments_count_as_what_they_name_does(stocked):
+def test_index_segments_count_like_their_packs(stocked):
     for site in "abcde":
         shutil.rmtree(stocked.directory(site) / "index")
     told = outlook(stocked)

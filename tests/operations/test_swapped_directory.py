@@ -1,4 +1,4 @@
-"""A directory that somebody swaps while the backup runs: what is elsewhere never comes under its name."""
+"""A directory that is swapped during the backup: other content is never stored under its name."""
 
 import os
 

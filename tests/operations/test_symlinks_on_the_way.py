@@ -1,4 +1,4 @@
-"""Symbolic links that lead to what is backed up: they are recorded, gone through by a restore in place, and never replaced."""
+"""Symbolic links that lead to backed-up paths are recorded, followed by a restore in place, and never replaced."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def in_place(world, path=None, **more):
 
 @contextmanager
 def look(world, path=None):
-    """What a restore in place left that is not as it should be."""
+    """Return the faults that a restore in place left."""
     with world.open() as repository:
         (row,) = repository.view.state.snapshots
         repository.load_index()
@@ -227,7 +227,7 @@ def test_a_listed_symlink_that_is_named_as_well_is_followed(world):
     assert entry_at(world, top / "link/file").size_bytes == 3
 
 
-def test_drift_compares_what_is_behind_the_links(world):
+def test_drift_compares_the_targets_of_links(world):
     top = fill(world.root / "top", {"usr/lib/a": b"one", "etc/real": b"two"})
     (top / "lib").symlink_to("usr/lib")
     (top / "conf").symlink_to("etc/real")

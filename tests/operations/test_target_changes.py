@@ -136,7 +136,7 @@ def test_an_addition_killed_at_any_write_is_done_by_repeating_it(world, place, m
         for name in ("a", "b", "c", "state"):
             shutil.copytree(world.root / name, tried.root / name)
         finished = in_a_child(lambda tried=tried, steps=steps: add_and_die(tried, steps, monkeypatch)) == 0
-        with tried.open() as repository:  # whatever the ring names opens by itself
+        with tried.open() as repository:  # every target in the ring opens on its own
             named = [name for name, row in repository.target_rows().items() if row.host == tried.host]
             assert {tuple(tried.names(name, "keys")) for name in named} == {tuple(tried.names("a", "keys"))}, steps
         add(tried)
@@ -147,11 +147,11 @@ def test_an_addition_killed_at_any_write_is_done_by_repeating_it(world, place, m
         if finished:
             assert steps > 4
             return
-    raise AssertionError("it never came to an end")
+    raise AssertionError("it did not end")
 
 
 def add_and_die(world, steps, monkeypatch):
-    """Adds d; instead of its write number `steps`, counted from 0, the process ends."""
+    """Add d, and end the process instead of its write number `steps`, counted from 0."""
     write, left = LocalStore._write, [steps]
 
     def die(store, name, data, *, replace):
@@ -181,10 +181,10 @@ def test_the_name_of_a_target_that_was_lost_may_be_taken_and_its_old_disk_is_not
         assert "an earlier c/main" in repository.targets.failures["c/main"]
 
 
-# who else changes the ring
+# concurrent changes of the ring
 
 
-def test_two_who_change_the_ring_at_once_both_succeed(world):
+def test_two_concurrent_ring_changes_both_succeed(world):
     with world.open() as stale:
         add(world)
         change = set_target(stale, TargetName("a/main"), weight=5, dry_run=False, emit=ignore)
@@ -192,7 +192,7 @@ def test_two_who_change_the_ring_at_once_both_succeed(world):
     assert {name: row.weight for name, row in rows(world).items()} == {"a/main": 5, "b/main": 1, "c/main": 1, D: 1}
 
 
-def test_two_who_add_the_same_name_elsewhere_do_not_overrule_each_other(world, place):
+def test_two_concurrent_additions_of_one_name_do_not_overwrite_each_other(world, place):
     with world.open() as stale:
         add(world)
         with pytest.raises(UsageError, match="target d/main already exists"):
@@ -250,7 +250,7 @@ def test_a_target_that_may_not_go_leaves_no_session_behind(world, monkeypatch):
     assert world.view().state.sessions == ()
 
 
-def test_a_mover_whose_process_is_gone_stops_nobody(world):
+def test_a_mover_with_a_dead_process_blocks_nothing(world):
     def begin():
         with world.open() as repository:
             repository.begin(repository.writer(), "", "mover")
@@ -266,7 +266,7 @@ def test_a_mover_whose_process_is_gone_stops_nobody(world):
 # target set
 
 
-def test_weights_are_set_and_what_is_so_already_changes_nothing(world):
+def test_weights_are_set_and_a_present_value_changes_nothing(world):
     assert set_to(world, "a/main", weight=4).to_epoch == 2
     again = set_to(world, "a/main", weight=4)
     assert (again.changed, again.advice) == (False, [])
@@ -323,7 +323,7 @@ def test_a_drained_target_gets_nothing_new_and_is_taken_into_use_again(world):
     assert world.objects("b")
 
 
-def test_what_all_copies_need_is_not_drained_nor_removed(world):
+def test_a_target_that_all_copies_need_is_not_drained_nor_removed(world):
     drain(world, "b/main")
     with pytest.raises(Refused, match="1 site would be left for 2 copies"):
         drain(world, "a/main")
@@ -334,7 +334,7 @@ def test_what_all_copies_need_is_not_drained_nor_removed(world):
 
 
 @pytest.mark.parametrize("name", ["nowhere/main", "arbiter/main"])
-def test_what_holds_no_copies_has_no_weight_and_is_not_drained(world, place, name):
+def test_a_target_without_copies_has_no_weight_and_is_not_drained(world, place, name):
     two = World(place / "two", ("a/main", "b/main"))
     spec = two.spec()
     only = TargetSpec(name=TargetName("arbiter/main"), url=str(two.root / "arbiter"), vote="only")
@@ -349,7 +349,7 @@ def test_what_holds_no_copies_has_no_weight_and_is_not_drained(world, place, nam
 
 @pytest.fixture
 def four(world):
-    """Four sites, of which d does not vote, with packs of files on each of them: where they lie is chance."""
+    """Four sites with packs of files at random places on each of them. Site d does not vote."""
     add(world)
     stock(world, 4)
     more = 0
@@ -360,7 +360,7 @@ def four(world):
 
 
 def packs_on_d_and_another(world):
-    """Packs of files that d and one other site have; trees are on all."""
+    """Return packs of files that d and one other site have. Trees are on all."""
     needed = live(world)
     copies = good_copies(world, *"abcd")
     return [name for name in sorted(needed) if copies[name] == 2 and (world.directory("d") / name).exists()]
@@ -395,7 +395,7 @@ def test_a_target_that_has_the_only_copy_of_anything_is_not_removed(four):
         remove(four, "d/main")
     assert "drain d/main" in caught.value.hint
     assert "rebalance" in caught.value.hint
-    assert rows(four)[D].state == "draining", "whoever begins now writes elsewhere"
+    assert rows(four)[D].state == "draining", "new runs write elsewhere"
     assert move(four).left == 0
     remove(four, "d/main")
     assert good_copies(four, *"abc")[name] >= 2
@@ -410,7 +410,7 @@ def test_a_copy_that_was_found_damaged_is_nothing_to_rely_on(four):
         remove(four, "d/main")
 
 
-def test_without_being_drained_it_goes_if_nothing_is_lost_and_what_is_missing_then_is_said(four):
+def test_an_undrained_target_is_removed_if_nothing_is_lost_and_missing_copies_are_reported(four):
     change = remove(four, "d/main")
     assert change.holds.objects > 0
     assert change.below_copies > 0
@@ -430,12 +430,12 @@ def test_a_target_that_is_away_may_have_the_only_copy_of_something(four):
     assert any("may have been only on d/main" in words for words in four.warnings())
     with four.open() as repository:
         pack = bytes.fromhex(name.rpartition("/")[2])
-        assert pack in repository.lost_packs(take_inventory(repository.targets)), "nobody waits for it any more"
+        assert pack in repository.lost_packs(take_inventory(repository.targets)), "it is not waited for any more"
     four.backup(four.root / "source")
     assert four.restore(four.root / "out", path=four.root / "source").errors == []
 
 
-def test_gone_is_what_is_away_only(four):
+def test_gone_requires_an_unreachable_target(four):
     with pytest.raises(UsageError, match="d/main is reachable"):
         remove(four, "d/main", gone=True)
 
@@ -449,7 +449,7 @@ def test_a_voter_keeps_its_register(world):
     assert remove(world, "c/main").changed
 
 
-def test_what_was_removed_is_counted_no_more_though_the_configuration_names_it(four):
+def test_a_removed_target_does_not_count_though_the_configuration_names_it(four):
     four.targets = (*four.targets, "d/main")
     remove(four, "d/main")
     with four.open() as repository:
@@ -479,12 +479,12 @@ class Trigger(list):
 
 
 def backup_during(world, action):
-    """A backup in whose midst, with its session open, something happens."""
+    """A backup during which, with its session open, an action runs."""
     heard, world.heard = world.heard, Trigger("storing", lambda: action(World(world.root, keyrings=world.keyrings)))
     try:
         with world.open() as repository:
             (report,) = world.run_backup(repository, world.root / "source").snapshots
-        assert world.heard._action is None, "it never came to that"
+        assert world.heard._action is None, "the action never ran"
     finally:
         world.heard = heard
     return report
@@ -492,7 +492,7 @@ def backup_during(world, action):
 
 @pytest.mark.parametrize("change", ["join", "drain", "rebalance"])
 @pytest.mark.spread(3)
-def test_a_backup_goes_on_while_the_ring_changes_and_what_it_stores_is_at_most_misplaced(four, change):
+def test_a_backup_goes_on_while_the_ring_changes_and_its_data_is_at_most_misplaced(four, change):
     def act(world):
         if change == "join":
             add(world, "e/main")
@@ -514,7 +514,7 @@ def test_a_backup_goes_on_while_the_ring_changes_and_what_it_stores_is_at_most_m
     assert foresee(four).moves.objects == 0
 
 
-def test_a_target_is_not_removed_while_somebody_may_still_store_there(four):
+def test_a_target_is_not_removed_while_a_run_may_still_store_there(four):
     refused = []
 
     def act(world):
@@ -541,7 +541,7 @@ def test_a_backup_that_began_after_the_drain_stops_no_removal(four):
     assert (found.missing, found.degraded) == ([], False)
 
 
-def test_who_was_taken_for_dead_and_stored_on_a_target_that_was_drained_since_begins_again(four):
+def test_an_expired_run_that_stored_on_a_since_drained_target_starts_again(four):
     with four.open() as repository:
         session = repository.begin(repository.writer(), "")
         drain(four, "d/main")

@@ -92,7 +92,7 @@ def test_rounding_is_no_difference_and_a_time_that_cannot_be_held_is_reported(wo
     assert [row.path for row in rows] == [f"{source}/old"]
 
 
-def test_what_was_rounded_is_not_written_again(world, source, vfat):
+def test_items_with_rounded_times_are_not_written_again(world, source, vfat):
     out = world.root / "out"
     world.restore(out, path=source)
     for overwrite in ("if-changed", "always"):

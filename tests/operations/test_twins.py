@@ -19,7 +19,7 @@ from drtool.repository import TargetSpec
 
 
 class Placed(World):
-    """A world of which one host's configuration names some targets elsewhere."""
+    """A world with a host that has some targets configured elsewhere."""
 
     def __init__(self, *words, elsewhere=None, access=None, **more):
         super().__init__(*words, **more)
@@ -40,7 +40,7 @@ class Placed(World):
         return type(spec)(**{name: getattr(spec, name) for name in spec.__struct_fields__} | {"targets": tuple(rows)})
 
     def host_at(self, host, **moved):
-        """Another host, whose configuration names these targets elsewhere."""
+        """Another host, with these targets configured elsewhere."""
         rows = {TargetName(f"{site}/main"): place for site, place in moved.items()}
         return Placed(self.root, self.targets, host, f"state-{host}", keyrings=self.keyrings, elsewhere=rows)
 
@@ -84,7 +84,7 @@ def test_a_host_that_is_led_to_a_copy_is_refused_and_the_others_go_on(placed):
     assert not (placed.root / "a-copy" / "probe").exists()
 
 
-def test_one_who_only_looks_is_told_and_shown_the_catalogues_copy(placed):
+def test_a_reader_gets_a_warning_and_the_catalogues_copy(placed):
     misled = placed.host_at("here", a=copied(placed, "a"))
     changed(placed, 1)
     with misled.open(anyhow=True) as repository:
@@ -92,7 +92,7 @@ def test_one_who_only_looks_is_told_and_shown_the_catalogues_copy(placed):
         assert repository.targets.specs[TargetName("a/main")].url == f"file://{placed.directory('a')}"
         assert len(list(repository.view.state.snapshots)) == 2
     with misled.open(manifest_from=("a",)) as repository:
-        assert len(list(repository.view.state.snapshots)) == 1, "what that copy knows"
+        assert len(list(repository.view.state.snapshots)) == 1, "the content of that copy"
 
 
 @pytest.mark.parametrize("how", ["link", "bind"])
@@ -166,7 +166,7 @@ def test_the_copy_goes_on_if_a_person_says_so_and_the_original_never_votes_again
         changed(on_old, 2)
     changed(on_new, 3)
     assert len(snapshots(on_new)) == 3
-    # the two hosts never find quorums that do not meet, whoever is away
+    # the two hosts never find disjoint quorums, regardless of unreachable sites
     for away in "bc":
         placed.directory(away).rename(placed.root / "away")
         changed(on_new, ord(away))
@@ -229,8 +229,8 @@ def check(world):
         return repository.manifest.check()
 
 
-def test_a_copy_takes_no_part_in_finishing_what_others_have_begun(placed):
-    """One who reads finishes rounds and changes of voters; neither may use the register of a copy."""
+def test_a_copy_takes_no_part_in_finishing_changes_of_others(placed):
+    """A reader finishes rounds and changes of voters, and neither may use the register of a copy."""
     copy = copied(placed, "a")
     before = sorted(path.name for path in (copy / "manifest").rglob("*"))
     with placed.open() as repository:  # a change of voters that dies when it is chosen

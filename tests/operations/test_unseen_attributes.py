@@ -1,4 +1,4 @@
-"""What a snapshot could not see of a file stays in a restore, also where the file is replaced, and is no difference."""
+"""Attributes that a snapshot could not see survive a restore, even if the file is replaced, and are no difference."""
 
 import os
 
@@ -47,7 +47,7 @@ def edit(source):
 
 
 @pytest.mark.parametrize("hidden", [True, None])
-def test_root_restores_a_snapshot_of_a_user_and_removes_only_what_the_user_saw(world, source, monkeypatch, hidden):
+def test_root_restores_a_users_snapshot_and_removes_only_visible_attributes(world, source, monkeypatch, hidden):
     edit(source)
     if hidden is None:
         monkeypatch.setattr(Sight, "of", classmethod(lambda cls, _: cls(None, None, None)))
@@ -64,7 +64,7 @@ def test_root_restores_a_snapshot_of_a_user_and_removes_only_what_the_user_saw(w
         assert all(row.restored and MARK in row.message for row in kept.values())
 
 
-def test_what_a_snapshot_did_not_see_is_no_difference(world, source):
+def test_unseen_attributes_are_no_difference(world, source):
     assert restore(world).errors == []
     assert restore(world, dry_run=True).files == 4
     with world.open() as repository:
@@ -78,7 +78,7 @@ def test_what_a_snapshot_did_not_see_is_no_difference(world, source):
             assert [found.path for found in differences(repository, row, root, in_place=True)] == [f"{source}/same"]
 
 
-def test_root_sees_everything_and_so_removes_what_its_snapshot_lacks(world):
+def test_root_sees_everything_and_so_removes_attributes_missing_in_its_snapshot(world):
     source = fill(world.root / "source", {"file": b"1", "edited": b"2"})
     world.backup(source)
     assert world.snapshots()[-1].hidden == hidden_kinds() == ()
@@ -156,5 +156,5 @@ def test_a_sandbox_that_forbids_to_ask_for_flags_is_recorded(monkeypatch):
         ("000001ffffffffff", "0 100000 65536", (TRUSTED,)),
     ],
 )
-def test_what_is_hidden_follows_from_the_rights_of_the_process(effective, ids, wanted):
+def test_hidden_attributes_follow_from_the_rights_of_the_process(effective, ids, wanted):
     assert kinds(f"Name:\tx\nCapEff:\t{effective}\n", f"         {ids}\n") == wanted

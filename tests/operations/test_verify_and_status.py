@@ -1,4 +1,4 @@
-"""Verify reports exactly what is wrong; status says what a person must know."""
+"""Verify reports exactly the faults, and status reports what a person must know."""
 
 import os
 
@@ -21,7 +21,7 @@ def source(world):
 
 
 def data_packs(world, site):
-    """Tree packs lie on all three sites, data packs on two."""
+    """Tree packs are on all three sites, data packs on two."""
     others = [set(world.names(other)) for other in "abc" if other != site]
     return sorted(name for name in world.names(site) if not all(name in names for names in others))
 
@@ -67,7 +67,7 @@ def test_a_cut_object_is_found_by_its_size(world, source):
         assert sorted((row.target, row.object) for row in result.damaged) == [(B, name) for name in world.names("b")]
 
 
-def test_what_was_deleted_is_missing(world, source):
+def test_deleted_objects_are_missing(world, source):
     site = next(site for site in "abc" if data_packs(world, site))
     (name, *_) = data_packs(world, site)
     (world.directory(site) / name).unlink()
@@ -97,7 +97,7 @@ def test_swapped_objects_are_both_found(world, source):
     assert {row.target for row in result.damaged} == {C}
 
 
-def test_all_kinds_of_harm_at_one_target_are_told_apart(world, source):
+def test_all_kinds_of_damage_at_one_target_are_distinguished(world, source):
     packs = world.objects("b")
     flip(packs[0])
     packs[1].write_bytes(packs[1].read_bytes()[:50])
@@ -144,7 +144,7 @@ def test_full_copies_in_other_places_are_misplaced_not_missing(world, source):
     assert (result.missing, result.damaged, result.misplaced, result.degraded) == ([], [], 1, False)
 
 
-def test_what_a_site_missed_while_it_was_away_is_owed(world, source):
+def test_objects_that_a_site_missed_while_away_are_owed(world, source):
     world.directory("c").rename(world.root / "away")
     report = world.backup(fill(source, {"new": noise(10_000, 88)}))
     assert [row.target for row in report.owed] == [C]
@@ -199,7 +199,7 @@ def test_status_of_a_healthy_repository(world, source):
     assert row.last_verified_ns is not None
 
 
-def test_status_names_what_is_wrong(world, source):
+def test_status_names_the_faults(world, source):
     gone = max("abc", key=lambda site: len(world.names(site)))  # where the ring put the packs is chance
     world.directory(gone).rename(world.root / "away")
     result = world.status()

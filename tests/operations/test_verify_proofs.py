@@ -1,4 +1,4 @@
-"""What a verification may claim: nothing is recorded as read that was not, and nothing as repaired that is not."""
+"""The claims of a verification: nothing unread is recorded as read, and nothing broken as repaired."""
 
 import threading
 
@@ -60,7 +60,7 @@ def test_of_one_site_everything_that_stands_there_is_read(world, noted):
     fill(world.root / "source", {"f": b"x"})
     away(world, "a")
     stocked(world)
-    back(world, "a")  # b and c hold what belongs to a
+    back(world, "a")  # b and c hold objects that belong to a
     result = world.verify("full", site="b")
     live = {segment_object(ref.id) for ref in world.view().state.segments}
     assert set(noted) >= set(world.names("b")) | (live & set(world.names("b", "index")))
@@ -68,7 +68,7 @@ def test_of_one_site_everything_that_stands_there_is_read(world, noted):
     assert "b" in full_sites(world)
 
 
-def test_damage_in_what_is_there_though_it_belongs_elsewhere_is_found(world):
+def test_damage_in_misplaced_objects_is_found(world):
     away(world, "a")
     stocked(world)
     back(world, "a")
@@ -96,7 +96,7 @@ def test_a_round_does_not_pass_over_a_target_that_is_away(two_disks, noted):
     assert set(world.names("a/two")) <= set(noted)
 
 
-def test_what_one_host_found_in_a_round_counts_for_who_ends_it(world):
+def test_findings_of_one_host_in_a_round_count_for_the_host_that_ends_it(world):
     stocked(world)
     for path in world.objects("b"):
         spoil(path)
@@ -114,7 +114,7 @@ def test_what_one_host_found_in_a_round_counts_for_who_ends_it(world):
     assert full_sites(world) == {"a", "b", "c"}
 
 
-def test_what_a_target_takes_away_is_not_said_to_be_repaired(world):
+def test_objects_that_a_target_deletes_are_not_reported_repaired(world):
     stocked(world, 3)
     (spoilt, *_) = world.objects("b")
     spoil(spoilt)
@@ -127,7 +127,7 @@ def test_what_a_target_takes_away_is_not_said_to_be_repaired(world):
     assert [row.target for row in bad] == ["b/main"]
 
 
-def test_what_was_read_of_a_target_that_left_proves_nothing_of_the_rest(world, monkeypatch):
+def test_reads_of_a_target_that_left_prove_nothing_about_the_rest(world, monkeypatch):
     stocked(world)
     plain, lock, read = reading.problem_with, threading.Lock(), []
 
@@ -164,7 +164,7 @@ def test_a_copy_that_may_not_be_read_is_unread_and_not_damaged(world, monkeypatc
     assert full_sites(world) == {"a", "b", "c"} - holders
 
 
-def test_one_site_read_whole_is_no_proof_of_what_lies_on_others(world):
+def test_one_site_read_whole_proves_nothing_about_others(world):
     stocked(world, 3)
     world.verify("full", site="a")
     (source,) = world.status().sources
@@ -176,7 +176,7 @@ def test_one_site_read_whole_is_no_proof_of_what_lies_on_others(world):
 
 
 @pytest.mark.parametrize("level", ["structure", "full"])
-def test_what_prune_takes_away_meanwhile_is_neither_missing_nor_damaged(place, monkeypatch, level):
+def test_objects_that_prune_removes_meanwhile_are_neither_missing_nor_damaged(place, monkeypatch, level):
     """The catalogue was read before, the targets are listed or read after."""
     world = stocked(World(place).found(copies=2), 4)
     with world.open() as repository:
@@ -204,7 +204,7 @@ def test_what_prune_takes_away_meanwhile_is_neither_missing_nor_damaged(place, m
     assert (found.missing, found.damaged, found.affected, found.unrepairable) == ([], [], [], [])
 
 
-def test_what_is_missing_is_so_at_the_second_look_as_well(place):
+def test_a_missing_object_is_also_missing_at_the_second_look(place):
     world = stocked(World(place).found(copies=2), 4)
     gone = next(iter(world.objects("a")))
     gone.unlink()

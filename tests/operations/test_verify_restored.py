@@ -1,4 +1,4 @@
-"""Whatever is wrong with a restored tree is found."""
+"""Every fault of a restored tree is found."""
 
 import os
 

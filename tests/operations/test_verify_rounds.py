@@ -1,4 +1,4 @@
-"""Rounds of samples: every copy once, in an order that nobody can foresee, however often interrupted; and what that proves."""
+"""Rounds of samples: every copy once, in an unpredictable order, across any interruptions, and their proof."""
 
 import os
 import random
@@ -43,7 +43,7 @@ def test_the_bound_is_clopper_and_pearson_s(read, bad, fraction):
     assert upper_bound(read, bad, 10**9) == pytest.approx(fraction, rel=0.002)
 
 
-def test_what_was_read_wholly_is_known_exactly():
+def test_a_full_read_gives_an_exact_fraction():
     assert upper_bound(40, 3, 40) == 3 / 40
     assert upper_bound(0, 0, 40) is None
     assert upper_bound(0, 0, 0) == 0.0
@@ -102,7 +102,7 @@ def test_the_order_changes_from_round_to_round_and_needs_the_key():
     assert len(orders) == 3
 
 
-def test_sites_give_in_proportion_to_what_waits_there():
+def test_sites_contribute_in_proportion_to_their_waiting_copies():
     site_rounds = rounds.rounds_of([*copies_of("a", 60), *copies_of("b", 30), *copies_of("c", 10)], (), 1, key_of)
     for taken in range(1, 101):
         first = [copy.target[0] for copy in list(in_proportion(site_rounds))[:taken]]
@@ -117,7 +117,7 @@ def test_a_budget_is_kept_but_for_the_first_copy():
     assert len(list(within(big, 3, None))) == 3
 
 
-def test_a_gap_ends_what_counts_and_damage_does_not():
+def test_a_gap_ends_the_coverage_and_damage_does_not():
     waiting = tuple(Copy("a/main", expected(f"packs/{n}"), n + 1) for n in range(4))
     one = SiteRound("a", 3, 9, 0, waiting, 0, 40)
     names = [("a/main", f"packs/{n}") for n in range(4)]
@@ -132,7 +132,7 @@ def test_a_gap_ends_what_counts_and_damage_does_not():
 
 @pytest.fixture
 def stocked(world, monkeypatch):
-    """A dozen packs or so; what is read is noted."""
+    """About a dozen packs, with a record of the reads."""
     for number in range(5):
         world.backup(fill(world.root / "source", {f"f{number}": noise(30_000, number)}))
     read = []
@@ -241,7 +241,7 @@ def test_without_a_quorum_everything_is_read_and_it_says_that_nothing_was_record
     assert not result.recorded
 
 
-def test_a_refused_record_is_told_and_the_findings_stand(stocked, monkeypatch):
+def test_a_refused_record_is_reported_and_the_findings_stand(stocked, monkeypatch):
     world, _ = stocked
     commit = Manifest.commit
 
@@ -256,7 +256,7 @@ def test_a_refused_record_is_told_and_the_findings_stand(stocked, monkeypatch):
     assert any("nobody agrees" in warning for warning in world.warnings())
 
 
-def test_a_run_that_is_killed_loses_little_of_what_it_covered(stocked, monkeypatch):
+def test_a_killed_run_loses_little_of_its_coverage(stocked, monkeypatch):
     world, _ = stocked
     monkeypatch.setattr(covering, "RECORD_EVERY_S", 0.0)
     noting = reading.problem_with

@@ -1,4 +1,4 @@
-"""What stands at the destination goes only when what takes its place is complete; and no temporary file stays behind."""
+"""An item at the destination is replaced only by a complete one, and no temporary file stays behind."""
 
 import os
 import stat
@@ -58,7 +58,7 @@ def temporaries(top):
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory", "full directory"])
-def test_what_is_of_another_kind_survives_a_content_that_cannot_be_read(world, source, kind):
+def test_an_item_of_another_kind_survives_unreadable_content(world, source, kind):
     out = world.root / "out"
     out.mkdir()
     for name in NAMES:
@@ -76,7 +76,7 @@ def test_what_is_of_another_kind_survives_a_content_that_cannot_be_read(world, s
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory", "full directory"])
-def test_what_is_of_another_kind_gives_way_to_a_content_that_can(world, source, kind):
+def test_an_item_of_another_kind_is_replaced_by_readable_content(world, source, kind):
     out = world.root / "out"
     out.mkdir()
     for name in [*NAMES, "pipe", "link", "other name"]:
@@ -94,7 +94,7 @@ def test_what_is_of_another_kind_gives_way_to_a_content_that_can(world, source, 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a device")
-def test_what_is_there_survives_a_device_that_cannot_be_made(world, source, monkeypatch):
+def test_an_existing_item_survives_a_failed_device(world, source, monkeypatch):
     os.mknod(source / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     world.backup(source)
     out = fill(world.root / "out", {"device": b"precious"})
