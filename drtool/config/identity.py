@@ -1,8 +1,8 @@
-"""One spelling for the path of a configuration, so that no link or `..` makes two of it.
+"""The canonical path of a configuration, so that links and `..` do not give it two identities.
 
 Invariants
-    A link to a file is the file, unless the configuration names something relative to its own place: then it is another
-    configuration at each place.
+    A link to a file counts as the file, unless the configuration has relative names. It is then a different configuration at
+    each place.
 """
 
 import os

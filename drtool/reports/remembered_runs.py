@@ -1,10 +1,11 @@
-"""The newest run of each command, by configuration, as the figures for Prometheus remember it.
+"""The newest run of each command, by configuration, from which the figures for Prometheus are made.
 
 Invariants
-    A file of figures carries, in comments, the runs that its samples are of. So commands that have state directories of their
-    own, but write the same file, keep each other's figures; the newest run of each command counts.
-    A file holds figures only of configurations that name it: where one has gone, or names another file, its figures go.
-    What another user wrote into the file is taken for data: a row that no samples can be made of is dropped.
+    A metrics file holds, in comments, the runs of its samples. Commands with separate state directories that write the same
+    file therefore keep each other's figures. The newest run of each command counts.
+    A metrics file holds only figures of configurations that name it. They are removed if the configuration is gone or names
+    another file.
+    A row written by another user is only data. It is dropped if no samples can be made of it.
 """
 
 import fcntl
@@ -23,7 +24,7 @@ from drtool.operations.scheduling.files import write_whole
 
 Json = dict[str, Any]
 Render = Callable[[Iterable[Json]], str]
-"""Makes the samples of some rows; raises KeyError, TypeError, ValueError or AttributeError for what is no row."""
+"""Makes the samples of some rows. Raises KeyError, TypeError, ValueError or AttributeError for an invalid row."""
 _FOLDER, _LOCK = "metrics", "lock"
 _COMMENT = "# drtool remembers "
 _PATIENCE_S = 5.0
@@ -34,16 +35,16 @@ class Owner(Struct, frozen=True, kw_only=True):
     """The configuration that a run belongs to."""
 
     config: str
-    """Its path, in one spelling."""
+    """Its canonical path."""
     repository: str
-    """The label that it gives to its repository."""
+    """The label of its repository."""
     host: str
     sources: frozenset[str]
-    """The sources that it names."""
+    """The names of its sources."""
     file: Path
-    """Where the figures of this run go."""
+    """The metrics file of this run."""
     configured: Path | None = None
-    """The file that the configuration names; None: the figures of this run were asked for on the command line."""
+    """The file that the configuration names. None: the command line requested the figures of this run."""
 
 
 def remember(state_dir: Path, owner: Owner, command: str, run: Json, render: Render) -> None:
@@ -66,7 +67,7 @@ def remember(state_dir: Path, owner: Owner, command: str, run: Json, render: Ren
 
 
 def forget_unnamed(state_dir: Path, config: str, render: Render) -> None:
-    """Take the figures of a configuration away that names no file any more. Raises OSError."""
+    """Remove the figures of a configuration that no longer names a metrics file. Raises OSError."""
     own = state_dir / _FOLDER / _name(config)
     row = _read(own)
     if row.get("file") is None or not row.get("is_configured"):
@@ -77,7 +78,7 @@ def forget_unnamed(state_dir: Path, config: str, render: Render) -> None:
 
 
 def with_run(runs: Json, owner: Owner, command: str, run: Json) -> Json:
-    """Return the runs with a newer one of a command."""
+    """Return the runs with a newer run of one command."""
     before = runs.get(command, {})
     succeeded = run["time_s"] if run["succeeded"] else before.get("last_success_s")
     earlier = {key: row for key, row in before.get("sources", {}).items() if _source(key) in owner.sources}
@@ -98,7 +99,7 @@ def _row(owner: Owner, runs: Json) -> Json:
 
 
 def _newest(here: Json, there: Json) -> Json:
-    """Of each command the newer run, with the later of both successes."""
+    """Return the newer run of each command, with the later of both successes."""
     found = dict(here)
     for command, run in there.items():
         known = found.get(command)
@@ -111,7 +112,7 @@ def _newest(here: Json, there: Json) -> Json:
 
 
 def _write(file: Path, rows: Mapping[str, Json], render: Render) -> None:
-    """Write the figures of configurations that exist; a file without any is removed."""
+    """Write the figures of existing configurations, or remove a file without any."""
     shown = [row for _, row in sorted(rows.items()) if not _is_gone(row["config"])]
     if not shown:
         file.unlink(missing_ok=True)
@@ -121,7 +122,7 @@ def _write(file: Path, rows: Mapping[str, Json], render: Render) -> None:
 
 
 def _take_out(file: Path, config: str, render: Render) -> None:
-    """Remove the figures of one configuration from a file that it does not name any more. Raises OSError."""
+    """Remove the figures of one configuration from a file that it no longer names. Raises OSError."""
     if not file.parent.is_dir():
         return
     with _patiently_locked(file.parent):
@@ -131,7 +132,7 @@ def _take_out(file: Path, config: str, render: Render) -> None:
 
 
 def _forget_gone(folder: Path, render: Render) -> None:
-    """Take away the figures of configurations that were deleted: no run of theirs will do it."""
+    """Remove the figures of deleted configurations, because none of their own runs will do so."""
     for path in folder.glob("*.json"):
         row = _read(path)
         if "config" in row and "file" in row and _is_gone(row["config"]):
@@ -141,7 +142,7 @@ def _forget_gone(folder: Path, render: Render) -> None:
 
 
 def _is_ours(file: Path) -> bool:
-    """Whether a file holds nothing but figures of drtool."""
+    """Return whether a file contains only figures of drtool."""
     try:
         lines = file.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -151,7 +152,7 @@ def _is_ours(file: Path) -> bool:
 
 
 def _rows_in(file: Path, render: Render) -> dict[str, Json]:
-    """Return what a file of figures remembers, by configuration."""
+    """Return the runs in a metrics file, by configuration."""
     try:
         lines = file.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -167,13 +168,13 @@ def _rows_in(file: Path, render: Render) -> dict[str, Json]:
 
 
 def _all(folder: Path) -> list[Json]:
-    """Return what is remembered of each configuration that still exists."""
+    """Return the remembered runs of each configuration that still exists."""
     found = [_read(path) for path in sorted(folder.glob("*.json"))]
     return [row for row in found if {"config", "file", "runs"} <= set(row) and not _is_gone(row["config"])]
 
 
 def _is_gone(config: str) -> bool:
-    """Whether a configuration was deleted; one that this user may not see is taken to be there."""
+    """Return whether a configuration was deleted. One that this user may not see counts as existing."""
     try:
         os.lstat(config)
     except (FileNotFoundError, NotADirectoryError):
@@ -184,7 +185,7 @@ def _is_gone(config: str) -> bool:
 
 
 def _name(config: str) -> str:
-    """The name of the file in which the runs of a configuration are remembered."""
+    """Return the name of the file that remembers the runs of a configuration."""
     return hashlib.sha256(os.fsencode(config)).hexdigest()[:16] + ".json"
 
 
@@ -193,7 +194,7 @@ def _source(key: str) -> str:
 
 
 def _read(path: Path) -> Json:
-    """What is remembered; what cannot be read counts as nothing."""
+    """Return the remembered runs, or nothing if the file is unreadable."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -203,7 +204,7 @@ def _read(path: Path) -> Json:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Two commands that end at the same time do not lose each other's run."""
+    """Lock the folder, so that two commands that end at the same time keep both runs."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -214,7 +215,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _patiently_locked(directory: Path) -> Iterator[None]:
-    """A lock on a directory. Others may be able to hold it as well, so it is waited for only for a while."""
+    """Lock a directory, with a time limit, because other programs may hold the lock as well."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     ends_at = time.monotonic() + _PATIENCE_S
     try:

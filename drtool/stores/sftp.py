@@ -238,7 +238,7 @@ class SftpStore:
     def close(self) -> None:
         self.link.close()
 
-    # What a write is made of
+    # Parts of a write
 
     def _write(self, name: str, data: Buffer, finish: "Finish") -> bool:
         check_name(name)
@@ -382,7 +382,7 @@ class SftpStore:
                 raise
         return sorted(found, key=itemgetter(0))
 
-    # What a server is asked, and what its answers mean
+    # Requests to the server, and its answers
 
     def _call(
         self, name: str, work: "Callable[[SFTPClient], Awaitable[T]]", *, writing: bool = False, size_bytes: int = 0

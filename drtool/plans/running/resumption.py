@@ -1,4 +1,4 @@
-"""What a resumed run starts from: the plan stored beside its journal, and the doubt about work without an outcome.
+"""The start of a resumed run: the plan stored beside its journal, and the doubt about work without an outcome.
 
 A resumed run uses the stored plan, even if the original changed since.
 """

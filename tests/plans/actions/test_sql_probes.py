@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from drtool.plans.actions.probing import ProbeAction
 from drtool.plans.actions.probing.mysql import mysql_cell, mysql_script
 from drtool.plans.actions.probing.postgresql import postgres_environment
-from drtool.plans.actions.probing.replies import CannotAsk
-from drtool.plans.actions.probing.rows import cell
+from drtool.plans.actions.probing.replies import CannotAsk, cell
 
 probe = ProbeAction()
 BINARIES = Path("/usr/lib/postgresql")

@@ -15,9 +15,11 @@ from msgspec import Struct
 from drtool.errors import DrtoolError
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.probing.local import ask_command, ask_file
+from drtool.plans.actions.probing.mysql import ask_mysql
 from drtool.plans.actions.probing.network import ask_dns, ask_tcp, ask_tls
+from drtool.plans.actions.probing.postgresql import ask_postgresql
 from drtool.plans.actions.probing.replies import Reply, bad
-from drtool.plans.actions.probing.sql import ask_sql
+from drtool.plans.actions.probing.sqlite import ask_sqlite
 from drtool.plans.actions.probing.web import ask_http, ask_metric
 from drtool.plans.bounded import TimeUp, WasCancelled, bounded, pause
 from drtool.plans.language.actions import RESULTS
@@ -41,7 +43,7 @@ EVERY_S = 1.0
 _EXCERPT = 2000
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class ProbeResult(Struct, frozen=True, kw_only=True):
     """The result of asking once. `reply` is None if asking was impossible."""
 
     reply: Reply | None
@@ -56,11 +58,11 @@ class ProbeAction:
         probe: Probe = step_context.action
         if step_context.missing:
             return Preview(verdict="deferred", detail=f"needs {', '.join(sorted(step_context.missing))}")
-        told = ask(probe, run_context, time.monotonic() + min(step_context.step.timeout_s, ONE_S))
-        detail = run_context.redact(told.detail)
-        if told.reply is not None and told.reply.good:
+        result = ask(probe, run_context, time.monotonic() + min(step_context.step.timeout_s, ONE_S))
+        detail = run_context.redact(result.detail)
+        if result.reply is not None and result.reply.good:
             return Preview(verdict="ok", detail=detail, estimate_s=None)
-        waits_for = _waits_for(step_context, run_context) if told.reply is not None else ""
+        waits_for = _waits_for(step_context, run_context) if result.reply is not None else ""
         if waits_for:
             return Preview(verdict="deferred", detail=f"needs {waits_for}; now {detail}")
         return Preview(verdict="cannot run", detail=detail)
@@ -73,23 +75,23 @@ class ProbeAction:
         while True:
             ends_at = min(work.ends_at, max(until, time.monotonic() + EVERY_S) if probe.within_s else work.ends_at)
             try:
-                told = ask(probe, run_context, min(ends_at, time.monotonic() + ONE_S), work.cancelled)
+                result = ask(probe, run_context, min(ends_at, time.monotonic() + ONE_S), work.cancelled)
             except WasCancelled:
                 return Outcome(
                     status="aborted", cause="cancelled", detail="the run was cancelled while waiting for an answer"
                 )
             attempts += 1
-            in_a_row = in_a_row + 1 if told.reply is not None and told.reply.good else 0
+            in_a_row = in_a_row + 1 if result.reply is not None and result.reply.good else 0
             if in_a_row >= (probe.successes if probe.within_s is not None else 1):
-                return _outcome(told, run_context, began_at, attempts)
+                return _outcome(result, run_context, began_at, attempts)
             every_s = probe.every_s or EVERY_S
             if time.monotonic() + every_s > min(until, work.ends_at):
-                return _outcome(told, run_context, began_at, attempts, lacking=probe.successes - in_a_row)
+                return _outcome(result, run_context, began_at, attempts, lacking=probe.successes - in_a_row)
             if not pause(every_s, work.ends_at, work.cancelled):
                 return Outcome(status="aborted", cause="cancelled", detail="the run was cancelled between two attempts")
 
 
-def ask(probe: Probe, run_context: RunContext, ends_at: float, cancelled: Event | None = None) -> Told:
+def ask(probe: Probe, run_context: RunContext, ends_at: float, cancelled: Event | None = None) -> ProbeResult:
     """Ask once. Raises WasCancelled."""
     began_at = time.monotonic()
     reply: Reply | None
@@ -102,7 +104,7 @@ def ask(probe: Probe, run_context: RunContext, ends_at: float, cancelled: Event 
         reply, detail = bad(error.message), error.message
     except DrtoolError as error:
         reply, detail = None, error.message
-    return Told(reply=reply, detail=detail, seconds=round(time.monotonic() - began_at, 3))
+    return ProbeResult(reply=reply, detail=detail, seconds=round(time.monotonic() - began_at, 3))
 
 
 def _reply(probe: Probe, run_context: RunContext, ends_at: float, cancelled: Event | None) -> Reply:
@@ -112,7 +114,7 @@ def _reply(probe: Probe, run_context: RunContext, ends_at: float, cancelled: Eve
         case TcpProbe():
             return ask_tcp(probe, ends_at)
         case SqlProbe():
-            return ask_sql(probe, run_context, ends_at, cancelled)
+            return _ask_sql(probe, run_context, ends_at, cancelled)
         case FileProbe():
             return ask_file(probe, ends_at)
         case CommandProbe():
@@ -123,6 +125,17 @@ def _reply(probe: Probe, run_context: RunContext, ends_at: float, cancelled: Eve
             return ask_tls(probe, ends_at)
         case MetricProbe():
             return ask_metric(probe, ends_at)
+
+
+def _ask_sql(probe: SqlProbe, run_context: RunContext, ends_at: float, cancelled: Event | None) -> Reply:
+    """Ask a database. Raises CannotAsk without a client program or a valid DSN."""
+    match probe.engine:
+        case "postgresql":
+            return ask_postgresql(probe, run_context, ends_at, cancelled)
+        case "mysql":
+            return ask_mysql(probe, run_context, ends_at, cancelled)
+        case "sqlite":
+            return ask_sqlite(probe, ends_at, cancelled)
 
 
 def _waits_for(step_context: StepContext, run_context: RunContext) -> str:
@@ -139,17 +152,17 @@ def _waits_for(step_context: StepContext, run_context: RunContext) -> str:
     return f"an answer as expected within {duration_text(within_s)}" if within_s is not None else ""
 
 
-def _outcome(told: Told, run_context: RunContext, began_at: float, attempts: int, lacking: int = 0) -> Outcome:
+def _outcome(result: ProbeResult, run_context: RunContext, began_at: float, attempts: int, lacking: int = 0) -> Outcome:
     seconds = round(time.monotonic() - began_at, 3)
-    detail = run_context.redact(told.detail)
-    if told.reply is None:
+    detail = run_context.redact(result.detail)
+    if result.reply is None:
         detail = f"the probe could not be sent: {detail}"
         return Outcome(status="unproven", detail=detail, evidence={"attempts": attempts})
-    value = run_context.redact(told.reply.value) if isinstance(told.reply.value, str) else told.reply.value
+    value = run_context.redact(result.reply.value) if isinstance(result.reply.value, str) else result.reply.value
     outputs: dict[str, Any] = {
         "value": value,
-        "status": told.reply.status,
-        "seconds": told.seconds,
+        "status": result.reply.status,
+        "seconds": result.seconds,
         "attempts": attempts,
     }
     evidence: dict[str, Any] = {
@@ -158,7 +171,7 @@ def _outcome(told: Told, run_context: RunContext, began_at: float, attempts: int
         "asked_for_s": seconds,
     }
     if lacking:
-        if told.reply.good:
+        if result.reply.good:
             detail += f"; {lacking} more consecutive good answers were required"
         if attempts > 1:
             detail += f" (after {attempts} attempts)"

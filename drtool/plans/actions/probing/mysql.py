@@ -12,8 +12,7 @@ from threading import Event
 
 from drtool.plans.actions.port import RunContext
 from drtool.plans.actions.probing.clients import ask_client, complaint, dsn_url, refuse_nul
-from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad
-from drtool.plans.actions.probing.rows import Cell, cell, judged
+from drtool.plans.actions.probing.replies import CannotAsk, Cell, Reply, bad, cell, judged
 from drtool.plans.language.probes import Scalar, SqlProbe
 
 

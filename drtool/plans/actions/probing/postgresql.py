@@ -13,8 +13,7 @@ from threading import Event
 
 from drtool.plans.actions.port import RunContext
 from drtool.plans.actions.probing.clients import ask_client, complaint, refuse_nul
-from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad
-from drtool.plans.actions.probing.rows import cell, judged
+from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad, cell, judged
 from drtool.plans.language.probes import Scalar, SqlProbe
 from drtool.sources.postgresql.dsn import dsn_environment
 

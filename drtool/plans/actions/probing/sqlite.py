@@ -7,8 +7,7 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import quote, unquote, urlsplit
 
-from drtool.plans.actions.probing.replies import CannotAsk, Reply, bad
-from drtool.plans.actions.probing.rows import Cell, judged
+from drtool.plans.actions.probing.replies import CannotAsk, Cell, Reply, bad, judged
 from drtool.plans.bounded import TimeUp
 from drtool.plans.language.probes import SqlProbe
 
