@@ -1,4 +1,4 @@
-"""A source captured into memory, without a repository: what its files hold, what it warned of, what it said is missing."""
+"""A source captured into memory, without a repository: the contents of its files, its warnings, and its problems."""
 
 import os
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Captured(NamedTuple):
 def captured(
     source: Source, environ: Mapping[str, str] = os.environ, state_dir: Path = Path("/nonexistent")
 ) -> Captured:
-    """Raises what the source raises."""
+    """Capture a source. Raises its errors."""
     found = Captured({}, [], [])
     around = Around(state_dir=state_dir, environ=environ, warn=found.warnings.append, problem=found.problems.append)
     with closing(source.files(around)) as files:

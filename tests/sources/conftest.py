@@ -1,4 +1,4 @@
-"""The repository at three sites that tests of sources back up into."""
+"""The repository at three sites for the tests of sources."""
 
 from three_sites import founded, place, world
 

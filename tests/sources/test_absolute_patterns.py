@@ -1,4 +1,4 @@
-"""Absolute patterns mean places, wherever the backup starts; a pattern that can match nothing is found out."""
+"""Absolute patterns mean absolute paths, wherever the backup starts, and patterns that can match nothing are reported."""
 
 import pytest
 
@@ -29,12 +29,12 @@ from drtool.trees import Entry, FileType
         ("*.tmp", b"/home", ["*.tmp"]),
     ],
 )
-def test_an_absolute_pattern_is_what_is_left_of_it_below_the_root(pattern, root, rests):
+def test_an_absolute_pattern_is_reduced_to_its_part_below_the_root(pattern, root, rests):
     assert patterns_below(pattern, root) == rests
 
 
 @pytest.mark.parametrize("pattern", ["*.tmp", "", "# comment", "/build", "./x", "a/**", "/tree/*/x", "!keep", "**/x"])
-def test_a_pattern_that_may_match_is_not_warned_of(tmp_path, pattern):
+def test_a_pattern_that_may_match_gives_no_warning(tmp_path, pattern):
     assert idle_reason(pattern, [bytes(tmp_path)]) == ""
 
 
@@ -55,7 +55,7 @@ def test_a_pattern_that_can_match_nothing_has_a_reason(tmp_path, pattern, reason
     assert reason in idle_reason(text, [bytes(tmp_path)])
 
 
-def test_a_name_below_the_root_that_is_also_one_of_the_root_directory_is_not_warned_of(tmp_path):
+def test_a_name_that_also_exists_in_the_root_directory_gives_no_warning(tmp_path):
     (tmp_path / "dev").mkdir()
     assert idle_reason("/dev/null", [bytes(tmp_path)]) == ""
 

@@ -1,4 +1,4 @@
-"""The paths that drtool.yaml names."""
+"""The paths in drtool.yaml."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_a_tilde_is_a_home_directory_and_other_names_are_below_the_configuration
     assert source is not None
 
 
-def test_the_home_of_a_user_that_is_not_there_is_a_mistake():
+def test_the_home_of_a_missing_user_is_an_error():
     with pytest.raises(UsageError, match="this host has no such user") as error:
         walked_paths(SourceConfig(paths=("~no-such-user/x",)), BESIDE)
     assert "./~no-such-user/x" in (error.value.hint or "")

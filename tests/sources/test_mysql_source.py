@@ -210,7 +210,7 @@ def test_dsns(dsn, options, password):
 @pytest.mark.parametrize(
     "dsn", ["postgresql://x/", "secret", "mysql://h/?nonsense=1", "mysql://h:secret/", "mysql://u:a/secret?secret=1@h"]
 )
-def test_what_is_no_dsn_is_refused_and_not_repeated(dsn):
+def test_an_invalid_dsn_is_refused_and_not_repeated(dsn):
     with pytest.raises(ValueError) as caught:
         MysqlSource(dsn)
     assert "secret" not in str(caught.value)

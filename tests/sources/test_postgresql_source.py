@@ -228,7 +228,7 @@ def test_dsns(dsn, variables):
         "postgresql://u:sec%ret@h/secret",
     ],
 )
-def test_what_is_no_dsn_is_refused_and_not_repeated(dsn):
+def test_an_invalid_dsn_is_refused_and_not_repeated(dsn):
     with pytest.raises(ValueError) as caught:
         PostgresqlSource(dsn)
     assert "secret" not in str(caught.value)

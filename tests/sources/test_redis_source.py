@@ -1,4 +1,4 @@
-"""A live Redis server: its keys come back into a server of their own; what breaks off leaves no snapshot."""
+"""A live Redis server: its keys are restored into a private server, and an incomplete RDB leaves no snapshot."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ def fails(world, dsn, environ):
     return caught.value.message
 
 
-def test_keys_come_back_and_are_counted(world, server, tmp_path):
+def test_keys_are_restored_and_counted(world, server, tmp_path):
     report = stored(world, *server)
     assert report.errors == []
     assert world.restore(tmp_path / "out").errors == []
@@ -93,7 +93,7 @@ def test_servers_that_cannot_be_captured(world, server, tmp_path):
     assert "there is no program redis-cli" in fails(world, dsn, {"PATH": str(tmp_path)})
 
 
-def test_an_rdb_that_breaks_off_leaves_nothing(world, server, tmp_path):
+def test_an_incomplete_rdb_leaves_nothing(world, server, tmp_path):
     program = tmp_path / "redis-cli"
     program.write_text(
         '#!/bin/sh\nfor word in "$@"; do\n[ "$word" = --rdb ] || continue\n'
@@ -125,7 +125,7 @@ def test_dsns(dsn, options, password):
 
 
 @pytest.mark.parametrize("dsn", ["mysql://x/", "secret", "redis://", "redis://h:secret", "redis://u:a/secret@h"])
-def test_what_is_no_dsn_is_refused_and_not_repeated(dsn):
+def test_an_invalid_dsn_is_refused_and_not_repeated(dsn):
     with pytest.raises(ValueError) as caught:
         RedisSource(dsn)
     assert "secret" not in str(caught.value)

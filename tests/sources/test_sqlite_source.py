@@ -1,4 +1,4 @@
-"""SQLite through its backup API: rows in the log come back, nothing of the database is touched, a damaged one is refused."""
+"""SQLite by its backup API: rows in the log are restored, the database is not changed, a damaged one is refused."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from drtool.sources.staging import STAGING, staged
 
 @pytest.fixture
 def database(tmp_path):
-    """In WAL mode, open and in use: nearly all of it is in its log."""
+    """In WAL mode, open and in use: nearly all of its data is in the log."""
     path = tmp_path / "srv/app.db"
     path.parent.mkdir(mode=0o750)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -66,7 +66,7 @@ def rows(path, query="SELECT count(*) FROM orders"):
         return connection.execute(query).fetchall()
 
 
-def test_rows_that_are_still_in_the_log_come_back(world, database, tmp_path):
+def test_rows_that_are_still_in_the_log_are_restored(world, database, tmp_path):
     before = {path.name: path.read_bytes() for path in database.parent.iterdir() if not path.name.endswith("-shm")}
     report = stored(world, database)
     assert before == {path.name: path.read_bytes() for path in database.parent.iterdir() if path.name in before}
@@ -75,11 +75,11 @@ def test_rows_that_are_still_in_the_log_come_back(world, database, tmp_path):
     assert rows(copy) == [(500,)]
     assert rows(copy, "SELECT count(*) FROM few") == [(9,)]
     assert rows(copy, "PRAGMA integrity_check") == [("ok",)]
-    assert copy.read_bytes()[18:20] == b"\x01\x01", "a restored database has no log that it would need"
+    assert copy.read_bytes()[18:20] == b"\x01\x01", "a restored database needs no log"
     assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o640, 0o750)
 
 
-def test_what_is_recorded(world, database, tmp_path):
+def test_the_record_of_a_database(world, database, tmp_path):
     stored(world, database)
     put_back(world, database, tmp_path / "out")
     inventory = json.loads((tmp_path / "out/sqlite/inventory.json").read_bytes())
@@ -90,7 +90,7 @@ def test_what_is_recorded(world, database, tmp_path):
     assert len(row["schema_sha256"]) == 64
 
 
-def test_an_unchanged_database_is_no_change_and_stores_nothing(world, database):
+def test_an_unchanged_database_counts_as_unchanged_and_stores_nothing(world, database):
     first = stored(world, database)
     again = stored(world, database)
     assert (again.files.changed, again.files.unmodified, again.added_bytes) == (0, 2, 0)
@@ -100,8 +100,8 @@ def test_an_unchanged_database_is_no_change_and_stores_nothing(world, database):
     assert stored(world, database).files.changed == 2
 
 
-def test_a_writer_at_work_gets_through_and_the_copy_is_of_one_moment(world, database, tmp_path, monkeypatch):
-    """Each transaction adds to both tables: a copy of one moment has as many of each."""
+def test_a_concurrent_writer_continues_and_the_copy_is_of_one_moment(world, database, tmp_path, monkeypatch):
+    """Each transaction adds to both tables, so a copy of one moment has equally many rows in each."""
     monkeypatch.setattr(sqlite_capture, "_STEP_PAGES", 1)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE twins (id INTEGER, filler TEXT)")
@@ -139,7 +139,7 @@ def test_a_database_locked_for_good_is_a_failure(world, tmp_path):
         assert "was locked for" in fails(world, path, busy_s=0.5)
 
 
-def test_files_that_are_no_databases_are_refused(world, tmp_path):
+def test_files_that_are_not_databases_are_refused(world, tmp_path):
     assert "there is no database" in fails(world, tmp_path / "missing.db")
     (tmp_path / "text.db").write_text("hello, I am no database, but long enough to be taken for one" * 50)
     assert "is not a SQLite database" in fails(world, tmp_path / "text.db")
@@ -163,7 +163,7 @@ def test_a_damaged_database_is_refused(world, tmp_path):
     assert path.name in fails(world, path)
 
 
-def test_a_dry_run_tells_its_size_and_stores_nothing(world, database):
+def test_a_dry_run_reports_its_size_and_stores_nothing(world, database):
     report = stored_dry(world, database)
     assert report.id is None
     assert report.processed_bytes > 10_000
@@ -185,7 +185,7 @@ def test_the_log_of_an_old_database_is_cleared(tmp_path):
     assert path.exists()
 
 
-def test_a_killed_runs_staging_is_removed_by_the_next_and_a_live_ones_is_not(tmp_path):
+def test_staging_of_a_killed_run_is_removed_by_the_next_and_of_a_live_one_is_not(tmp_path):
     script = f"""
 import os, sys
 from pathlib import Path
@@ -198,7 +198,7 @@ with staged(Path({str(tmp_path)!r}), 1) as room:
         room = os.fsdecode(child.stdout.readline().strip())
         with staged(tmp_path, 1) as mine:
             assert mine.stat().st_mode & 0o777 == 0o700
-            assert os.path.exists(f"{room}/half"), "a living run's staging was taken away"
+            assert os.path.exists(f"{room}/half"), "the staging directory of a live run was removed"
         child.kill()
     assert os.path.exists(room)
     with staged(tmp_path, 1):
@@ -206,7 +206,7 @@ with staged(Path({str(tmp_path)!r}), 1) as room:
     assert list((tmp_path / STAGING).iterdir()) == []
 
 
-def test_no_room_is_said_before_anything_is_made(tmp_path):
+def test_missing_room_is_reported_before_anything_is_made(tmp_path):
     with pytest.raises(DrtoolError, match="are needed to stage"), staged(tmp_path, 1 << 60):
         pass
     assert list((tmp_path / STAGING).iterdir()) == []
@@ -229,7 +229,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture
 def unfinished(tmp_path):
-    """A database whose program was killed in a transaction that had reached the disk."""
+    """A database with an unfinished transaction on disk, left by a killed program."""
     path = tmp_path / "killed.db"
     subprocess.run([sys.executable, "-c", UNFINISHED, str(path)], check=False)
     assert b"after" in path.read_bytes()
@@ -273,7 +273,7 @@ def test_a_writer_keeps_a_cut_off_transaction_from_being_copied(unfinished, tmp_
 
 
 def own_program(path):
-    """A database as a program with a collation and a function of its own makes it."""
+    """A database as made by a program with a collation and a function of its own."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.create_collation("by_title", lambda one, other: (one[::-1] > other[::-1]) - (one[::-1] < other[::-1]))
     connection.create_function("sortable", 1, lambda text: text.lower() if text else "", deterministic=True)
@@ -300,7 +300,7 @@ def test_a_database_with_collations_and_functions_of_its_own_program_is_stored(w
     assert rows(copy, "SELECT count(*) FROM films") == [(500,)]
 
 
-def test_damage_of_such_a_database_is_found_all_the_same(world, tmp_path):
+def test_damage_of_such_a_database_is_still_found(world, tmp_path):
     path = tmp_path / "own.db"
     own_program(path).close()
     with path.open("r+b") as file:

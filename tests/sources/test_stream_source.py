@@ -1,4 +1,4 @@
-"""Streams: of any length, cut as they come; what fails on the way leaves no snapshot."""
+"""Streams of any length, chunked as they arrive. A failure on the way leaves no snapshot."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def fails(world, job):
     return caught.value
 
 
-def test_what_a_command_prints_comes_back(world, tmp_path):
+def test_the_output_of_a_command_is_restored(world, tmp_path):
     data = noise(9 * MIB + 12_345, 7)
     (tmp_path / "data").write_bytes(data)
     report = stored(world, command("cat", str(tmp_path / "data"), name="orders/dump.bin"))
@@ -52,7 +52,7 @@ def test_what_a_command_prints_comes_back(world, tmp_path):
     assert (tmp_path / "out/orders/dump.bin").read_bytes() == data
 
 
-def test_the_same_again_stores_nothing_and_is_no_change(world, tmp_path):
+def test_the_same_output_stores_nothing_and_counts_as_unchanged(world, tmp_path):
     (tmp_path / "data").write_bytes(noise(6 * MIB, 8))
     job = command("cat", str(tmp_path / "data"), name="a/b/c")
     first = stored(world, job)
@@ -64,7 +64,7 @@ def test_the_same_again_stores_nothing_and_is_no_change(world, tmp_path):
     (tmp_path / "data").write_bytes(noise(6 * MIB, 8) + b"more")
     third = stored(world, job)
     assert (third.files.changed, third.files.unmodified) == (1, 0)
-    assert third.added_bytes < 4 * MIB, "what came before the change is stored already"
+    assert third.added_bytes < 4 * MIB, "the data before the change is already stored"
 
 
 @pytest.mark.parametrize("length", [1, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 8 * MIB])
@@ -95,14 +95,14 @@ def test_an_empty_output_is_a_failure_unless_it_is_allowed(world, tmp_path):
     assert (tmp_path / "out/dump").read_bytes() == b""
 
 
-def test_a_command_that_complains_at_length_is_neither_blocked_nor_shown(world):
+def test_long_stderr_output_neither_blocks_nor_is_shown(world):
     script = (
         "import sys; sys.stderr.write('warning\\n' * 100_000); print('data'); sys.stderr.write('more\\n' * 100_000)"
     )
     assert stored(world, python(script)).processed_bytes == 5
 
 
-def test_a_command_that_leaves_its_stderr_open_is_done_when_it_ends(world):
+def test_an_open_stderr_does_not_outlast_the_command(world):
     script = (
         "import subprocess; subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL); print('data', flush=True)"
     )
@@ -112,7 +112,7 @@ def test_a_command_that_leaves_its_stderr_open_is_done_when_it_ends(world):
 
 
 def test_a_slow_stream_keeps_the_backup_going(world, monkeypatch):
-    """While nothing comes, checkpoints are made: a session that says nothing for long could be taken for dead."""
+    """Checkpoints are made while no data arrives, because a silent session could expire."""
     from drtool.operations.backup import checkpoints, run
 
     monkeypatch.setattr(checkpoints, "CHECKPOINT_S", 0.5)
@@ -158,7 +158,7 @@ def test_paths_and_a_stream_can_be_one_snapshot(world, tmp_path):
     job = SourceJob(name="both", paths=(os.fsencode(tree),), captured=CommandStream("0/facts", ["echo", "facts"]))
     first = stored(world, job)
     assert first.files.new == 2
-    time.sleep(2.1)  # what is younger than two seconds is looked at again
+    time.sleep(2.1)  # files younger than two seconds are read again
     again = stored(world, job)
     assert again.files.unmodified == 2
     assert world.restore(tmp_path / "out").errors == []
@@ -174,7 +174,7 @@ def test_a_captured_name_that_is_also_a_path_is_refused(world, tmp_path):
 
 
 def test_an_interrupted_backup_ends_the_command(tmp_path):
-    """In a process of its own, as it comes from outside."""
+    """In a process of its own, as for a real signal."""
     script = f"""
 import sys, signal
 from drtool.errors import Interrupted
@@ -197,7 +197,7 @@ except Interrupted:
     deadline = time.monotonic() + 5
     stat = Path(f"/proc/{pid}/stat")
     while stat.exists() and ") Z" not in stat.read_text():
-        assert time.monotonic() < deadline, "what the command had started is still at work"
+        assert time.monotonic() < deadline, "children of the command are still running"
         time.sleep(0.05)
 
 
@@ -220,7 +220,7 @@ def test_a_bad_name_in_the_configuration_is_a_usage_error():
 
 
 def test_a_configured_source_of_empty_directories_is_a_failure(world, tmp_path):
-    """What an unmounted disk looks like; a path that a person names by hand is stored as it is."""
+    """An unmounted disk looks like this. A path that the user names on the command line is stored as it is."""
     (tmp_path / "mnt").mkdir()
     paths = (os.fsencode(tmp_path / "mnt"),)
     with world.open() as repository:
@@ -240,7 +240,7 @@ def lives(pid):
 
 
 @pytest.mark.parametrize("holds", ["", "2>/dev/null", ">/dev/null", ">/dev/null 2>&1"])
-def test_a_daemon_of_the_command_ends_with_it_whichever_pipe_it_holds(tmp_path, holds):
+def test_a_daemon_of_the_command_ends_with_it_although_it_holds_a_pipe(tmp_path, holds):
     script = f"{DAEMON.format(tmp_path, holds)}; printf data"
     buffer, data = memoryview(bytearray(100)), b""
     with piped(["sh", "-c", script], os.environ) as output:

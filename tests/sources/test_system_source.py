@@ -1,4 +1,4 @@
-"""A host's system: what is recorded of it, what of it files alone tell, and that the same host gives the same record."""
+"""A host's system: its record, the part known from files alone, and that the same host gives the same record."""
 
 import contextlib
 import json
@@ -98,7 +98,7 @@ def host(place):
 
 @pytest.fixture
 def quick_programs(tmp_path_factory, monkeypatch):
-    """Stand-ins for the programs that take a second each: apt-mark, npm and pip."""
+    """Stand-ins for programs that take a second each: apt-mark, npm and pip."""
     directory = tmp_path_factory.mktemp("programs")
     fake(directory, "apt-mark", "exit 0")
     path = fake(directory, "npm", "echo '{}'")
@@ -120,7 +120,7 @@ def captured(source, surroundings):
     return files
 
 
-def test_what_files_tell(host):
+def test_the_facts_in_files(host):
     system = restored_system(host, dict(os.environ))
     assert system.packages == (
         Package(manager="dpkg", name="held", version="1:2.0-3", architecture="amd64", held=True),
@@ -159,7 +159,7 @@ def test_links_of_a_restored_system_are_not_followed(host, tmp_path):
     assert observing.packages(host, asked) == (), "this host's packages are not those of the restored one"
 
 
-def test_strange_files_are_passed_over_or_named(host):
+def test_strange_files_are_skipped_or_reported(host):
     os.close(os.open(os.fsencode(host) + b"/etc/cron.d/caf\xe9", os.O_CREAT))
     (host / "etc/cron.d/linked").symlink_to("/opt/shop/crontab")
     (host / "etc/systemd/system/multi-user.target.wants/a b.service").symlink_to("/x")
@@ -174,10 +174,10 @@ def test_strange_files_are_passed_over_or_named(host):
     assert {"/etc/cron.d/caf\\xe9", "/etc/cron.d/linked"} <= set(system.crontabs)
     assert [user.uid for user in system.users] == [7]
     assert (system.hostname, system.os) == ("", {})
-    assert "a b.service" not in system.units, "systemd takes it for no unit"
+    assert "a b.service" not in system.units, "systemd does not treat it as a unit"
 
 
-def test_what_may_not_be_read_is_unknown_and_not_empty(host, as_nobody):
+def test_unreadable_files_are_unknown_not_empty(host, as_nobody):
     for name in ("etc/cron.d", "etc/systemd/system/multi-user.target.wants", "etc/group"):
         (host / name).chmod(0)
     opened(host)
@@ -193,7 +193,7 @@ def test_what_may_not_be_read_is_unknown_and_not_empty(host, as_nobody):
 
 
 def opened(directory):
-    """So that others get there."""
+    """Make the parent directories accessible to others."""
     for each in (directory, *directory.parents):
         if each.stat().st_uid == os.geteuid() and each != Path("/"):
             each.chmod(each.stat().st_mode | 0o755)
@@ -201,7 +201,7 @@ def opened(directory):
 
 @pytest.fixture
 def as_nobody():
-    """Runs Python as another user, whom modes keep out; as this one, where this one is not root."""
+    """Run Python as another user without permissions, or as this one if this one is not root."""
 
     def run(*lines):
         become = "import os; os.geteuid() or (os.setgid(65534), os.setuid(65534))"
@@ -218,7 +218,7 @@ def test_secrets_of_repositories_are_left_out(tmp_path):
     assert lines == ("[a]", "baseurl=https://***@example.org/", "proxy_password=***", "password=***")
 
 
-def test_secrets_of_the_kernel_are_left_out_and_what_only_root_may_read_is_counted(place, as_nobody):
+def test_kernel_secrets_are_left_out_and_settings_of_root_are_counted(place, as_nobody):
     opened(place)
     keys = ("net/ipv4/tcp_fastopen_key", "net/ipv6/conf/default/stable_secret", "net/core/netdev_rss_key")
     write(place / "sys", {**dict.fromkeys(keys, "s3cret"), "vm/swappiness": "60", "fs/protected": "1", "vm/do": ""})
@@ -254,7 +254,7 @@ def test_secrets_of_the_kernel_are_left_out_and_what_only_root_may_read_is_count
 )
 @pytest.mark.usefixtures("quick_programs")
 @pytest.mark.spread(4)
-def test_a_strange_answer_is_understood_or_told(tmp_path, program, answer, what):
+def test_a_strange_answer_is_understood_or_reported(tmp_path, program, answer, what):
     told = []
     path = fake(tmp_path / "bin", program, f"cat <<'E'\n{answer}\nE")
     asked = Questions({**os.environ, "PATH": path}, lambda *row: told.append(row[0]))
@@ -275,7 +275,7 @@ def test_arrays_have_partition_tables_too(tmp_path):
 
 
 def test_no_module_of_the_working_directory_runs(tmp_path, monkeypatch):
-    """Who calls drtool from a directory of somebody else must not run what lies there."""
+    """A user in another user's directory must not run code from there."""
     for name in ("pip", "json", "importlib"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.chdir(tmp_path)
@@ -284,7 +284,7 @@ def test_no_module_of_the_working_directory_runs(tmp_path, monkeypatch):
 
 
 def test_a_database_of_rpm(tmp_path):
-    """Made by rpm itself, with a package in it."""
+    """A database made by rpm itself, with one package."""
     if subprocess.run(["which", "rpmbuild"], capture_output=True, check=False).returncode:
         if os.environ.get("CI"):
             pytest.fail("rpm is not installed")
@@ -306,7 +306,7 @@ def test_a_database_of_rpm(tmp_path):
     assert found == (Package(manager="rpm", name="small", version="4:1.2-3", architecture="noarch"),)
 
 
-def test_a_host_without_a_known_package_manager_says_so(tmp_path):
+def test_a_host_without_a_known_package_manager_is_reported(tmp_path):
     told = []
     asked = Questions(dict(os.environ), lambda *row: told.append(row))
     assert observing.packages(tmp_path, asked) == ()
@@ -368,7 +368,7 @@ def test_a_program_that_does_not_answer_makes_the_backup_incomplete(world, tmp_p
     assert system.packages, "the rest is recorded"
 
 
-def test_a_program_that_is_not_there_is_named_in_the_record_and_no_failure(tmp_path):
+def test_a_missing_program_is_named_in_the_record_and_is_not_a_failure(tmp_path):
     """A container has no disks to list."""
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -376,7 +376,7 @@ def test_a_program_that_is_not_there_is_named_in_the_record_and_no_failure(tmp_p
         if Path("/usr/bin", name).exists():
             (tools / name).symlink_to(Path("/usr/bin", name))
     asked = Questions({"PATH": str(tools)})
-    asked._environ["PATH"] = str(tools)  # without the directories that are always looked in
+    asked._environ["PATH"] = str(tools)  # without the directories that are always searched
     system = asking.system_of(Path("/"), asked)
     assert system.lacking["storage"] == "there is no program lsblk"
     assert system.storage is None
@@ -438,7 +438,7 @@ def test_differences_are_those_of_the_sets(recorded, found):
     assert list(differences(recorded, recorded)) == []
 
 
-def test_each_kind_of_drift_is_told_with_both_sides():
+def test_each_kind_of_drift_is_reported_with_both_sides():
     recorded = System(
         packages=(Package(manager="dpkg", name="web", version="1", held=True),),
         units={"web.service": "enabled"},
@@ -474,7 +474,7 @@ def test_each_kind_of_drift_is_told_with_both_sides():
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b'{"drtool":"system","format":2}', b'{"drtool":"redis","format":1}'])
-def test_a_record_that_is_none_is_refused(text):
+def test_an_invalid_record_is_refused(text):
     with pytest.raises(FormatError):
         read_system(text)
 
@@ -490,11 +490,11 @@ def test_drift_from_a_snapshot_of_something_else_is_refused(world, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_programs")
-def test_drift_says_what_it_could_not_compare(world):
-    """With everything of a directory taken: what was not captured, what may not be read, what no snapshot holds."""
+def test_drift_reports_what_it_could_not_compare(world):
+    """With every kind of entry: not captured, not readable, and in no snapshot."""
     from drtool.operations.drift import drift
 
-    script(System())  # whoever the child is: what it needs of Python is there
+    script(System())  # load the modules that the child needs, whatever its user is
     top = world.root / "top"
     write(top, {"closed/file": "x", "lost": "x", "same": "x"})
     job = SourceJob(name="host", captured=SystemSource(), paths=(os.fsencode(top),))
@@ -512,7 +512,7 @@ def test_drift_says_what_it_could_not_compare(world):
             with world.open() as repository:
                 found = drift(repository, next(iter(repository.view.state.snapshots)), {}, what=("files",))
         rows = [(row.change, os.path.basename(row.name)) for row in found.differences]
-        assert rows == [("changed", "closed")], "its mode; what cannot be seen is neither gone nor the same"
+        assert rows == [("changed", "closed")], "its mode; unreadable entries are neither removed nor unchanged"
         told = {os.path.relpath(row.what, top) for row in found.unknown}
         assert told == {"lost", "closed", "closed/file"}
         assert found.compared == {"files": 3}, "top, closed as a name, same"
@@ -528,8 +528,8 @@ def test_drift_says_what_it_could_not_compare(world):
 
 
 @pytest.mark.usefixtures("quick_programs")
-def test_a_source_of_everything_has_no_drift_by_itself(world):
-    """`paths: [/]` holds the record itself and the package database, which are not compared as files."""
+def test_a_source_of_the_whole_system_has_no_drift_of_its_own(world):
+    """`paths: [/]` includes the record itself and the package database, which are not compared as files."""
     from drtool.operations.drift import PACKAGE_DATABASES, _Files
 
     database = os.fsdecode(PACKAGE_DATABASES[0])

@@ -1,4 +1,4 @@
-"""A whole tree captured into memory and put back from it: the shortest honest use of both halves, for tests."""
+"""A tree captured into memory and restored from it: the shortest use of both halves, for tests."""
 
 import os
 import socket
@@ -55,7 +55,7 @@ class Tree(NamedTuple):
 
 
 def capture(path: Path | bytes, rules: Rules | None = None) -> Tree:
-    """Everything below `path`, contents included."""
+    """Capture everything below `path`, including contents."""
     where = os.fsencode(path)
     rules = rules or Rules(plan_roots([where]))
     fd = os.open(where, os.O_RDONLY)
@@ -86,7 +86,7 @@ def _capture(fd: int, path: bytes, rules: Rules, names: OwnerNames) -> Tree:
 
 
 def put_back(tree: Tree, path: Path) -> list[str]:
-    """The tree below `path`; what could not be set, in words."""
+    """Restore the tree below `path`, and return failures in words."""
     with Folder.destination(os.fsencode(path)) as folder:
         return _put_back(tree, folder, HardLinks(folder), ())
 
@@ -120,7 +120,7 @@ def _put_back_one(entry: Entry, content: bytes, folder: Folder) -> list[str]:
 
 
 def comparable(tree: Tree) -> list[object]:
-    """A tree without what no restore can bring back: inode numbers, change times, devices, how holes are aligned."""
+    """Return a tree without parts that no restore can recover: inode numbers, change times, devices, alignment of holes."""
     numbers: dict[tuple[int, int], int] = {}
     return _comparable(tree, numbers)
 
@@ -142,7 +142,7 @@ def capture_once(
     rules: Rules | None = None,
     recent_after_ns: int = FOREVER_NS,
 ) -> Captured:
-    """One directory."""
+    """Capture one directory."""
     where = os.fsencode(path)
     fd = os.open(where, os.O_RDONLY)
     try:
@@ -153,7 +153,7 @@ def capture_once(
 
 
 def completed(captured: Captured) -> dict[bytes, Entry]:
-    """What a backup would hand to the next one: files with content, directories with subtrees."""
+    """Return the entries for the next backup: files with contents, directories with subtrees."""
     replace = msgspec.structs.replace
     entries = {entry.name: entry for entry in captured.entries}
     for index in captured.fresh:
@@ -167,7 +167,7 @@ def completed(captured: Captured) -> dict[bytes, Entry]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A descriptor for the length of a block."""
+    """Yield a descriptor for the length of a block."""
     fd = os.open(path, os.O_RDONLY)
     try:
         yield fd
