@@ -225,7 +225,7 @@ def test_a_configured_source_of_empty_directories_is_a_failure(world, tmp_path):
     paths = (os.fsencode(tmp_path / "mnt"),)
     with world.open() as repository:
         (failure,) = world.run_jobs(repository, SourceJob(name="disk", paths=paths)).failed
-        assert (failure.exit_code, "is empty; is something not mounted" in failure.message) == (1, True)
+        assert (failure.exit_code, "is empty (is something not mounted" in failure.message) == (1, True)
         assert world.snapshots() == []
         world.run_jobs(repository, SourceJob(name="", paths=paths))
         (tmp_path / "mnt/file").touch()
