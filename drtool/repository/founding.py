@@ -9,13 +9,12 @@ Invariants
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 
 from msgspec import Struct
 
 from drtool.crypto import Keyring, seal_slot
 from drtool.errors import FormatError, ObjectMissing, Refused, UsageError
-from drtool.events import Emit, Progress, Stage, Warned
+from drtool.events import Emit, Stage, Warned
 from drtool.manifest.facade import Manifest
 from drtool.manifest.local import DirectoryState
 from drtool.manifest.ports import SitePort
@@ -30,11 +29,11 @@ from drtool.repository.places import EMPTY_PLACE, full_url, is_directory, open_i
 from drtool.repository.registers import holds_register
 from drtool.repository.slots import KEYS_PREFIX, slot_row
 from drtool.repository.spec import RepositorySpec, TargetSpec, local_path
+from drtool.repository.trials import try_all
 from drtool.repository.voters import VOTERS_OF_MANY, choose_voters, even_number, why_no_vote
 from drtool.stores import Medium, VoteVerdict
 from drtool.stores.names import PROBE_DIRECTORY
 
-SIGN_OF_LIFE_S = 0.2
 """Interval of progress events while a server is being tested."""
 
 
@@ -138,11 +137,7 @@ def _found_on(
 
 def _verdicts(stores: Mapping[TargetName, Medium], emit: Emit) -> dict[TargetName, VoteVerdict]:
     """Return which targets may vote. All are tested at once with progress events, since a test may take half a minute."""
-    with ThreadPoolExecutor(len(stores), "drtool-verdict") as threads:
-        asked = {name: threads.submit(store.vote_verdict) for name, store in stores.items()}
-        while wait(asked.values(), SIGN_OF_LIFE_S).not_done:
-            emit(Progress())
-        return {name: verdict.result() for name, verdict in asked.items()}
+    return try_all({name: store.vote_verdict for name, store in stores.items()}, emit)
 
 
 def row_of(target: TargetSpec, host: str) -> Target:

@@ -7,6 +7,7 @@ import pty
 import time
 
 import pytest
+from rich.cells import cell_len
 
 from drtool.cli.core.progress import Pace, ProgressDisplay, eta
 from drtool.cli.core.render import EventLines, Form, Screen
@@ -238,3 +239,48 @@ def test_an_interruption_names_the_snapshots_that_are_stored():
     document = json.loads(out.getvalue())
     assert document["stored"] == ["3f2a" * 8]
     assert document["error"]["kind"] == "interrupted"
+
+
+def frame_of(stage, event, columns=80):
+    from rich.console import Console
+
+    display = ProgressDisplay(io.StringIO(), color=False)
+    display.update(Stage(name=stage))
+    display.update(event)
+    console = Console(file=io.StringIO(), width=columns, color_system=None)
+    console.print(display._frame(display._started_s + 3))
+    return console.file.getvalue()
+
+
+def test_a_frame_fits_80_columns_and_names_what_is_in_work_and_who_is_slow():
+    event = Progress(
+        source="documents",
+        item="/home/" + "very-long-directory/" * 8 + "日本/report.pdf",
+        files=1_234_567,
+        total_files=9_876_543,
+        processed_bytes=999 * 2**30,
+        total_bytes=5 * 2**40,
+        added_bytes=999 * 2**30,
+        stored_bytes=1999 * 2**30,
+        total_is_estimate=True,
+        waiting_s={"nas/main": 12.4, "office/main": 3.0},
+    )
+    frame = frame_of("storing", event)
+    assert max(map(cell_len, frame.splitlines())) <= 80
+    words = (
+        "of about 9,876,543 files",
+        "~19 %",
+        "日本/report.pdf",
+        "documents: /home/",
+        "nas/main (12 s), office/main (3.0 s)",
+        "stored 2.0 TiB",
+    )
+    for word in words:
+        assert word in frame, frame
+
+
+def test_other_commands_have_one_figure():
+    frame = frame_of("copying", Progress(processed_bytes=2**20, total_bytes=2**21))
+    assert "1.0 MiB of 2.0 MiB" in frame
+    assert "stored" not in frame
+    assert "1 of 2 packs" in frame_of("reading", Progress(counted="pack", files=1, total_files=2))

@@ -14,7 +14,7 @@ from drtool.errors import NoQuorum, NoRepository, Refused, StoreError, TargetOff
 from drtool.events import Progress, Stage
 from drtool.manifest.facade import Manifest
 from drtool.model import TargetName
-from drtool.repository import founding
+from drtool.repository import founding, trials
 from drtool.stores import LocalStore
 
 A, B, C = map(TargetName, ("a/main", "b/main", "c/main"))
@@ -145,13 +145,15 @@ def test_whoever_waits_for_targets_that_are_tried_is_told_so(place, monkeypatch)
     honest = LocalStore.vote_verdict
 
     def slow(store):
-        time.sleep(2.5 * founding.SIGN_OF_LIFE_S)
+        time.sleep(2.5 * trials.SIGN_OF_LIFE_S)
         return honest(store)
 
     monkeypatch.setattr(LocalStore, "vote_verdict", slow)
     told = [event for event in World(place).found().heard if isinstance(event, Stage | Progress)]
     assert told[0] == Stage(name="testing the targets")
-    assert told[1:3] == [Progress(), Progress()]
+    assert [event.files for event in told[1:3]] == [0, 0]
+    assert told[1].total_files == 3
+    assert set(told[1].waiting_s) == {"a/main", "b/main", "c/main"}
     assert told[-1] == Stage(name="founding")
 
 

@@ -22,7 +22,6 @@ INTERVAL_S = 0.1
 WINDOW_S = 15.0
 FIRST_ETA_S = 2.0
 COLUMNS = 80
-SOURCE_COLUMNS = 24
 
 
 class Pace:
@@ -126,7 +125,7 @@ class ProgressDisplay:
             frame.add_row(Text(percent(facts)), bar, Text(left, "dim"))
         whole = Table.grid()
         whole.add_row(frame)
-        for text in (facts.item, waiting(facts.waiting_s)):
+        for text in (in_work(facts), waiting(facts.waiting_s)):
             if text:
                 whole.add_row(Text(fitted(printable(text), self._columns()), "dim"))
         return whole
@@ -135,13 +134,19 @@ class ProgressDisplay:
         return self._live.console.width if self._live is not None else COLUMNS
 
     def _done(self) -> str:
-        """Return the source, and how many files or other items are done."""
+        """Return how many files or other items are done."""
         facts = self._facts
-        source = [fitted(printable(facts.source), SOURCE_COLUMNS)] if facts.source else []
         if facts.total_files is not None:
             about = "about " if facts.total_is_estimate else ""
-            return "  ".join((*source, f"{facts.files:,} of {about}{count(facts.total_files, facts.counted)}"))
-        return "  ".join((*source, *([count(facts.files, facts.counted)] if facts.files else ())))
+            return f"{facts.files:,} of {about}{count(facts.total_files, facts.counted)}"
+        return count(facts.files, facts.counted) if facts.files else ""
+
+
+def in_work(facts: Progress) -> str:
+    """Return the source and the item in work, without a path that says the same twice."""
+    if not facts.item or facts.item.startswith(facts.source):
+        return facts.item or facts.source
+    return f"{facts.source}: {facts.item}"
 
 
 def percent(facts: Progress) -> str:
@@ -179,10 +184,10 @@ def _width(text: str) -> int:
 
 
 def _figures(stage: str, facts: Progress) -> str:
-    """Name the three figures: a backup stores new data, a restore writes data that differs."""
-    scanned = size(facts.processed_bytes)
+    """Name the figures: a backup stores new data, a restore writes data that differs, other commands have one figure."""
+    done = size(facts.processed_bytes)
+    if stage == "storing":
+        return f"scanned {done}   new {size(facts.added_bytes)}   stored {size(facts.stored_bytes)}"
     if stage == "restoring":
-        return f"in place {scanned}   written {size(facts.stored_bytes)}"
-    if stage == "reading":
-        return f"read {scanned}"
-    return f"scanned {scanned}   new {size(facts.added_bytes)}   stored {size(facts.stored_bytes)}"
+        return f"in place {done}   written {size(facts.stored_bytes)}"
+    return f"{done} of {size(facts.total_bytes)}" if facts.total_bytes else done

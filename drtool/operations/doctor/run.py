@@ -35,7 +35,7 @@ def doctor(request: DoctorRequest, emit: Emit) -> Diagnosis:
     # a hung thread may still write there, so files that cannot be removed are left
     with tempfile.TemporaryDirectory(prefix="drtool-doctor-", ignore_cleanup_errors=True) as private:
         catalogue = _begin(request, Path(private))
-        targets = gather_targets(specs, ends_at, read_only=request.read_only)
+        targets = gather_targets(specs, ends_at, read_only=request.read_only, emit=emit)
         told = _end(catalogue, ends_at)
     pairs = itertools.combinations(specs, 2)
     password = request.password

@@ -19,10 +19,12 @@ from msgspec.structs import replace
 
 from drtool.config.urls import options_of, scheme_of
 from drtool.errors import DrtoolError, ObjectMissing, StoreError, TargetHung
+from drtool.events import Emit
 from drtool.operations.doctor.facts import Refusal, TargetFacts
 from drtool.repository.marker import MARKER_BYTES_MAX, MARKER_OBJECT, Marker
 from drtool.repository.places import open_store
 from drtool.repository.spec import TargetSpec, local_path
+from drtool.repository.trials import SIGN_OF_LIFE_S, trial_progress
 from drtool.stores import Errand, Medium
 from drtool.stores.scratch import Scratch, modified_at_s, remove_leftovers
 
@@ -33,16 +35,18 @@ QUESTIONS = 5
 _TRIAL = b"drtool doctor was here"
 
 
-def gather_targets(specs: Iterable[TargetSpec], ends_at: float, *, read_only: bool) -> tuple[TargetFacts, ...]:
+def gather_targets(
+    specs: Iterable[TargetSpec], ends_at: float, *, read_only: bool, emit: Emit
+) -> tuple[TargetFacts, ...]:
     """Inspect all targets, then test the writable ones. `ends_at` is a time of the monotonic clock."""
     examinations = [_Examination(spec) for spec in specs]
     looking = {one: Errand(one.look) for one in examinations}
-    _wait(looking, min(ends_at, time.monotonic() + LOOK_S))
+    _wait(looking, min(ends_at, time.monotonic() + LOOK_S), emit)
     repository = commonest([one.facts.repository for one in examinations])
     ours = [one for one in examinations if one.may_be_written(repository)] if not read_only else []
     trying = {one: Errand(one.try_writing) for one in ours}
-    _wait(looking, ends_at)
-    _wait(trying, ends_at)
+    _wait(looking, ends_at, emit)
+    _wait(trying, ends_at, emit)
     return tuple(one.facts for one in examinations)
 
 
@@ -54,12 +58,23 @@ def commonest(repositories: Iterable[str | None]) -> str | None:
     return found[0][0]
 
 
-def _wait(errands: "Mapping[_Examination, Errand[None]]", ends_at: float) -> None:
+def _wait(errands: "Mapping[_Examination, Errand[None]]", ends_at: float, emit: Emit) -> None:
+    _show_while_they_run(errands, ends_at, emit)
     for one, errand in errands.items():
         try:
             errand.result(ends_at - time.monotonic(), one.facts.name)
         except TargetHung:  # `step` names the attempt that hung
             pass
+
+
+def _show_while_they_run(errands: "Mapping[_Examination, Errand[None]]", ends_at: float, emit: Emit) -> None:
+    began_s = time.monotonic()
+    while pending := [(one.facts.name, errand) for one, errand in errands.items() if errand.running]:
+        left_s = ends_at - time.monotonic()
+        if left_s <= 0:
+            return
+        pending[0][1].wait(min(SIGN_OF_LIFE_S, left_s))
+        emit(trial_progress([name for name, errand in pending if errand.running], len(errands), began_s))
 
 
 class _Examination:

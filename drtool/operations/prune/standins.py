@@ -88,7 +88,7 @@ class StandIns:
             read = threads.map(lambda copy: is_whole(targets, copy[1], pack_object(copy[0])), copies)
             for number, (copy, state) in enumerate(zip(copies, read, strict=True)):
                 alive()
-                self._emit(Progress(files=number + 1, total_files=len(copies)))
+                self._emit(Progress(counted="pack", files=number + 1, total_files=len(copies)))
                 states.append((copy, state))
         finally:
             threads.shutdown(cancel_futures=True)

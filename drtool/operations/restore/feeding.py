@@ -86,7 +86,7 @@ class _LargeFile:
         self.fd, self.temporary = folder.create_beside(entry)
         self.missing = 0
         self.handed_over = False
-        self.written_bytes = 0
+        self.written_bytes = self.done_bytes = 0
         self.error = ""
         self.full = False
 
@@ -130,7 +130,9 @@ class Feeder:
         self._open_tasks: deque[int] = deque()
         self._done: set[int] = set()
         self._batches: dict[int, list[Place]] = {}
-        self._parts: dict[int, _LargeFile] = {}
+        self._parts: dict[int, tuple[_LargeFile, int]] = {}
+        self.in_work: tuple[bytes, ...] = ()
+        """The path of the file that was handed over last."""
         self._unfinished: set[_LargeFile] = set()
         near = all(map(repository.targets.near, repository.targets.online()))
         self._batch_files, self._batch_bytes = (
@@ -141,8 +143,12 @@ class Feeder:
             RestoreWorker(repository, root, overwrite).serve(channel)
 
         self._pool: WorkerPool[Request, Reply] = WorkerPool(
-            workers, serve, request_decoder(), reply_decoder(), repository.targets.announce
+            workers, serve, request_decoder(), reply_decoder(), self._idle
         )
+
+    def _idle(self) -> None:
+        self._repository.targets.announce()
+        self._tick()
 
     def take(self, names: tuple[bytes, ...], entry: Entry) -> None:
         """Accept one regular file without other names."""
@@ -163,10 +169,16 @@ class Feeder:
         """Return the number up to which every job is done."""
         return (self._open_tasks[0] - 1) if self._open_tasks else self._next_task
 
+    def unfinished_bytes(self) -> tuple[int, int]:
+        """Return the bytes of incomplete large files that are in place, and how many of them were written."""
+        files = self._unfinished
+        return sum(file.done_bytes for file in files), sum(file.written_bytes for file in files)
+
     def finish(self) -> None:
         self._send_window()
         for reply in self._pool.drain():
             self._handle(reply)
+            self._tick()
 
     def close(self) -> None:
         """End the workers, and after an interruption also the unfinished large files."""
@@ -216,6 +228,7 @@ class Feeder:
             folders[-1].files.append(entry)
         task = self._task()
         self._batches[task] = batch
+        self.in_work = (*batch[-1][0], batch[-1][1].name)
         self._submit(PutFiles(task, folders))
 
     def _task(self) -> int:
@@ -239,7 +252,8 @@ class Feeder:
                 for (names, entry), put in zip(self._batches.pop(reply.task), reply.files, strict=True):
                     self._results.ended(names, entry, put)
             case PartPut():
-                file = self._parts.pop(reply.task)
+                file, size_bytes = self._parts.pop(reply.task)
+                file.done_bytes += size_bytes
                 file.written_bytes += reply.written_bytes
                 file.error = file.error or reply.error
                 file.full = file.full or reply.full
@@ -274,6 +288,7 @@ class Feeder:
             folder.close()
             return file
         self._unfinished.add(file)
+        self.in_work = (*names, entry.name)
         try:
             self._hand_over(file)
         except DrtoolError as error:
@@ -320,7 +335,7 @@ class Feeder:
         task = self._task()
         if light.holes:
             light = replace(light, holes=_holes_within(light.holes, offset, end))
-        self._parts[task] = file
+        self._parts[task] = (file, end - offset)
         file.missing += 1
         self._submit(PutPart(task, file.names, file.temporary, light, offset, b"".join(ids)))
 

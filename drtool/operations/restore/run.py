@@ -361,12 +361,16 @@ class RestoreRun:
         if now - self._shown_at >= PROGRESS_S:
             self._shown_at = now
             counts = self._request.snapshot.counts
+            in_place_bytes, written_bytes = self._feeder.unfinished_bytes()
+            in_work = self._feeder.in_work
             self._emit(
                 Progress(
+                    source=self._request.snapshot.source,
+                    item=self.tally.path_of(in_work) if in_work else "",
                     files=self.tally.files,
                     total_files=None if self._request.path else counts.files,
-                    processed_bytes=self.tally.bytes,
+                    processed_bytes=self.tally.bytes + in_place_bytes,
                     total_bytes=None if self._request.path else counts.bytes,
-                    stored_bytes=self.tally.written_bytes,
+                    stored_bytes=self.tally.written_bytes + written_bytes,
                 )
             )

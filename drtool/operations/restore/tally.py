@@ -66,7 +66,11 @@ class Tally:
         """Report a removed name at the destination."""
         self._emit(ItemChanged.of(path, "removed"))
 
+    def path_of(self, names: tuple[bytes, ...]) -> str:
+        """Return the absolute path in the snapshot."""
+        return os.fsdecode(b"/" + b"/".join((*self._above, *names)))
+
     def failed(self, names: tuple[bytes, ...], message: str, *, restored: bool = False, captured: bool = True) -> None:
-        path = os.fsdecode(b"/" + b"/".join((*self._above, *names)))
+        path = self.path_of(names)
         self.errors.append(RestoreError(path, message, restored, captured))
         self._emit(ItemFailed(path=path, message=message))

@@ -59,7 +59,7 @@ def carry_out(
         ops.append(_ring_without(repository, change.lost))
     for site in change.fresh:
         if admitted is None:
-            registers[site] = register_place(repository, site)
+            registers[site] = register_place(repository, site, emit)
             repository.manifest.add_site(site, repository.targets.register(registers[site]))
     members = [
         _member(repository, site, registers[site], places.get(site), fresh=site in change.fresh)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from drtool.config.urls import NO_ACCESS, Access
 from drtool.errors import DrtoolError, Refused, UsageError
-from drtool.events import Emit, Stage, Warned
+from drtool.events import Emit, Stage, Warned, ignore
 from drtool.manifest.records import Target
 from drtool.manifest.switching import quorum_of
 from drtool.model import SiteName, TargetName
@@ -18,26 +18,27 @@ from drtool.operations.sites.change import Change, change_of, known_rows, rows_o
 from drtool.repository import Repository, TargetSpec
 from drtool.repository.admitting import look_at_place
 from drtool.repository.holdings import Holdings, holdings
-from drtool.repository.places import vote_verdict
 from drtool.repository.readiness import medium_mismatch
+from drtool.repository.trials import tried_vote
 from drtool.repository.voters import VOTERS_MAX, why_no_vote
 
 ABLE_PLACE = "choose a directory on a local file system, or another server"
 
 
-def plan_addition(repository: Repository, site: SiteName, *, dry_run: bool) -> Change:
+def plan_addition(repository: Repository, site: SiteName, *, dry_run: bool, emit: Emit = ignore) -> Change:
     """Plan a vote for a storing site, or a new incarnation of a register that is lost or damaged."""
     known_rows(repository, site)
     voters = repository.view.config.voters
     fresh = [site] if voter_of(repository, site) is None or _is_unsound(repository, site) else []
     if voter_of(repository, site) is None:
-        register_place(repository, site)
+        emit(Stage(name="testing the target"))
+        register_place(repository, site, emit)
         _check_room(repository)
     after = sorted({voter.site for voter in voters} | {site})
     return change_of(repository, "add", site, after, fresh=fresh, dry_run=dry_run)
 
 
-def plan_arbiter(repository: Repository, target: TargetSpec, *, dry_run: bool) -> Change:
+def plan_arbiter(repository: Repository, target: TargetSpec, *, dry_run: bool, emit: Emit = ignore) -> Change:
     """Plan a new site that only votes, at an empty directory."""
     if any(row.state != "lost" for row in rows_of(repository, target.site)):
         raise UsageError(
@@ -46,7 +47,8 @@ def plan_arbiter(repository: Repository, target: TargetSpec, *, dry_run: bool) -
         )
     _check_room(repository)
     look_at_place(repository, target)
-    reason = why_no_vote(target, vote_verdict(target))
+    emit(Stage(name="testing the target"))
+    reason = why_no_vote(target, tried_vote(target, emit))
     if reason is not None:
         raise UsageError(f"{target.url} cannot vote: {reason}", hint=ABLE_PLACE)
     after = sorted([*(voter.site for voter in repository.view.config.voters), target.site])
@@ -109,7 +111,7 @@ def plan_replacement(
     spec = successor(rows, target)
     look_at_place(repository, spec)
     if voter is not None:
-        reason = why_no_vote(spec, vote_verdict(spec))
+        reason = why_no_vote(spec, tried_vote(spec, emit))
         if reason is not None:
             raise UsageError(
                 f"{target.url} cannot take the vote of {old}: {reason}",
@@ -267,7 +269,7 @@ def _is_unsound(repository: Repository, site: SiteName) -> bool:
     return row is not None and (row.problem is not None or medium_mismatch(repository, site) is not None)
 
 
-def register_place(repository: Repository, site: SiteName) -> TargetName:
+def register_place(repository: Repository, site: SiteName, emit: Emit) -> TargetName:
     """Return the target for the site's register: its present one, or else the first suitable one by name."""
     reasons: list[str] = []
     voter = voter_of(repository, site)
@@ -278,7 +280,7 @@ def register_place(repository: Repository, site: SiteName) -> TargetName:
             continue
         spec = repository.targets.specs[row.name]
         wanted = replace(spec, vote="auto" if spec.vote == "false" else spec.vote)  # `site add` is explicit
-        reason = why_no_vote(wanted, vote_verdict(spec))
+        reason = why_no_vote(wanted, tried_vote(spec, emit))
         if reason is None:
             return row.name
         reasons.append(f"{row.name}: {reason}")

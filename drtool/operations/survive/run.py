@@ -174,7 +174,7 @@ def _walk_all(repository: Repository, inventory: Inventory, bits: Bits, lost: Ma
         walked = []
         for number, row in enumerate(rows, start=1):
             walked.append(_Walked(row, *needs.of(row.root)))
-            emit(Progress(processed_bytes=number, total_bytes=len(rows)))
+            emit(Progress(counted="snapshot", files=number, total_files=len(rows)))
         bad = {copy for copy in repository.objects.bad_copies if copy[1] in inventory.objects.get(copy[0], {})}
         if bad <= ruled_out:
             return walked

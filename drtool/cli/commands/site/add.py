@@ -35,9 +35,11 @@ def site_add(
 
     call: Call = context.obj
     if arbiter is None:
-        change_site(call, lambda repository: (plan_addition(repository, SiteName(site), dry_run=dry_run), None))
+        change_site(
+            call, lambda repository: (plan_addition(repository, SiteName(site), dry_run=dry_run, emit=call.emit), None)
+        )
         return
     url, access = place_at(arbiter, call.settings.directory)
     name = TargetName(f"{check_name(site, 'site')}/main")
     target = TargetSpec(name=name, url=url, access=access, vote="only")
-    change_site(call, lambda repository: (plan_arbiter(repository, target, dry_run=dry_run), target))
+    change_site(call, lambda repository: (plan_arbiter(repository, target, dry_run=dry_run, emit=call.emit), target))
