@@ -247,6 +247,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     patience: Annotated[int, read_as(seconds)] = 900
     """Seconds to wait for a server that stopped answering, if no other target can serve."""
     download: Annotated[int | None, read_as(lambda text: text if text is None else rate_bytes_s(text))] = None
+    owed: Annotated[int | None, read_as(lambda text: None if text in (None, "auto") else seconds(text))] = None
+    """Seconds for which a backup copies what targets are owed, after its snapshots are committed. None, `auto`: half of the time
+    that it took, and 30 s at least."""
 
 
 class HeaderFile(Struct, frozen=True, kw_only=True):

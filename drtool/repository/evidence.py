@@ -35,10 +35,17 @@ class Evidence:
         self._written: dict[str, Sites] = {}
         self._listed = [(target, site_of(target), sizes) for target, sizes in inventory.objects.items()]
 
-    def note(self, pack: PackId, targets: Iterable[TargetName]) -> None:
+    def note(self, pack: PackId, size_bytes: int, targets: Collection[TargetName]) -> None:
         """Add a pack that this run made durable."""
         self._known.add(pack)
         self._written[pack_object(pack)] = frozenset(map(site_of, targets))
+        self.note_copies(pack_object(pack), size_bytes, targets)
+
+    def note_copies(self, name: str, size_bytes: int, targets: Iterable[TargetName]) -> None:
+        """Add copies that this run made durable to the listing."""
+        for target in targets:
+            if target in self.inventory.objects:
+                self.inventory.objects[target][name] = size_bytes
 
     def covers(self, index: "Index") -> bool:
         """Return whether every pack of the index existed when the targets were listed, or was added since."""

@@ -106,7 +106,7 @@ class Writer:
         thread = self._threads.get(target)
         if thread is None:
             count = 1 if self.targets.near(target) else AHEAD_MAX
-            thread = self._threads[target] = PutThreads(count, f"put-{target}", _leave_interruptions_to_the_main_thread)
+            thread = self._threads[target] = PutThreads(count, f"put-{target}", leave_interruptions_to_the_main_thread)
         return thread.submit(partial(self._put, target, name, data))
 
     def _put(self, target: TargetName, name: str, data: Buffer) -> None:
@@ -227,7 +227,7 @@ class Placing:
         return target not in self._tried and self._writer.targets.writable(target)
 
 
-def _leave_interruptions_to_the_main_thread() -> None:
+def leave_interruptions_to_the_main_thread() -> None:
     """Block the signals in this thread, since Python runs handlers in the main thread, which may block them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
 

@@ -90,6 +90,12 @@ class Guard:
         """Admit no further large transfer, in any process of this command."""
         self._left[0] = 1
 
+    def rejoin(self) -> None:
+        """Let transfers begin there again, once the other processes of this command have ended."""
+        for direction in self._lanes:
+            direction.restart()
+        self._left[0] = 0
+
     @property
     def is_left(self) -> bool:
         """Whether `leave` was called."""

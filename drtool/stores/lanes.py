@@ -29,7 +29,7 @@ GROWTH = 1.05
 """How much faster a round must be than one with fewer lanes for another lane to be added."""
 UNKNOWN_BYTES = 64 << 10
 """The assumed size of an index segment that is read completely."""
-_ACTIVE, _ALLOWED, _ROUND_BEGAN, _ROUND_BYTES, _ROUND_COUNT, _LAST_BYTES_S, _GROWN, _WAITING = range(8)
+_ACTIVE, _ALLOWED, _ROUND_BEGAN, _ROUND_BYTES, _ROUND_COUNT, _LAST_BYTES_S, _GROWN, _LIFE, _WAITING = range(9)
 
 
 class Lanes:
@@ -45,9 +45,17 @@ class Lanes:
         """`is_over` returns whether transfers are no longer admitted."""
         self._clock, self._is_over = clock, is_over
         self._bell = bell or Bell()
-        self._shared = memoryview(mmap(-1, 64)).cast("d")  # anonymous, so forks share it
+        self._shared = memoryview(mmap(-1, 72)).cast("d")  # anonymous, so forks share it
         self._shared[_ALLOWED] = 1.0
         self._lock = ForkedLock()
+
+    def restart(self) -> None:
+        """Begin again with one lane: other processes have ended, and what is still under way here does not count."""
+        with self._lock:
+            shared = self._shared
+            shared[_ACTIVE] = shared[_ROUND_BYTES] = shared[_ROUND_COUNT] = shared[_LAST_BYTES_S] = shared[_GROWN] = 0.0
+            shared[_ALLOWED] = 1.0
+            shared[_LIFE] += 1
 
     def close(self) -> None:
         """Close the lock and the bell. Other processes may continue to use theirs."""
@@ -62,7 +70,7 @@ class Lanes:
     @contextmanager
     def lane(self, size_bytes: int) -> Iterator[None]:
         """Wait for a lane and hold it. The transfer counts as `size_bytes` if it succeeds."""
-        self._enter()
+        life = self._enter()
         moved_bytes = 0
         try:
             yield
@@ -71,12 +79,12 @@ class Lanes:
             self._halve()
             raise
         finally:
-            self._leave(moved_bytes)
+            self._leave(moved_bytes, life)
 
-    def _enter(self) -> None:
+    def _enter(self) -> float:
         while not self._is_over():
             if self._take():
-                return
+                return self._shared[_LIFE]
             try:
                 self._bell.wait(LOOK_AGAIN_S)
             finally:
@@ -96,9 +104,11 @@ class Lanes:
             shared[_ACTIVE] += 1
             return True
 
-    def _leave(self, moved_bytes: int) -> None:
+    def _leave(self, moved_bytes: int, life: float) -> None:
         with self._lock:
             shared = self._shared
+            if shared[_LIFE] != life:
+                return
             shared[_ACTIVE] -= 1
             shared[_ROUND_BYTES] += moved_bytes
             shared[_ROUND_COUNT] += 1
@@ -158,6 +168,11 @@ class Direction(NamedTuple):
         if not name.startswith(IN_TURN):
             return nullcontext()
         return self.lanes.lane(size_bytes) if size_bytes >= LARGE_BYTES else self.window.share(size_bytes)
+
+    def restart(self) -> None:
+        """Begin again, without the processes that took part."""
+        self.lanes.restart()
+        self.window.restart()
 
     def close(self) -> None:
         """Close the locks and bells. Other processes may continue to use theirs."""

@@ -22,11 +22,11 @@ from drtool.stores.forked_lock import Bell, ForkedLock
 FIRST_BYTES, LEAST_BYTES, MOST_BYTES = 256 << 10, 64 << 10, 16 << 20
 SHORT_S, LONG_S = 4.0, 10.0
 """A request on a new connection at 600 ms of latency takes three round trips. No small transfer may take a minute."""
-SLOW = "it is much slower than the other sites; `drtool repair` copies the missing objects to it"
+SLOW = "it is much slower than the other sites; the next backups and `drtool repair` copy the missing objects to it"
 """The reason why a target that was left behind receives no more transfers."""
 LOOK_AGAIN_S = 1.0
 """How long a transfer may sleep if the process that should wake it was killed."""
-_ACTIVE_BYTES, _ALLOWED_BYTES, _COUNT, _WAITING = range(4)
+_ACTIVE_BYTES, _ALLOWED_BYTES, _COUNT, _LIFE, _WAITING = range(5)
 
 
 class Window:
@@ -41,9 +41,16 @@ class Window:
     ) -> None:
         """`is_over` returns whether transfers are no longer admitted."""
         self._clock, self._bell, self._is_over = clock, bell or Bell(), is_over
-        self._shared = memoryview(mmap(-1, 32)).cast("d")  # anonymous, so forks share it
+        self._shared = memoryview(mmap(-1, 40)).cast("d")  # anonymous, so forks share it
         self._shared[_ALLOWED_BYTES] = FIRST_BYTES
         self._lock = ForkedLock()
+
+    def restart(self) -> None:
+        """Begin again: what other processes held went with them, and what is still under way here does not count."""
+        with self._lock:
+            self._shared[_ACTIVE_BYTES] = self._shared[_COUNT] = 0.0
+            self._shared[_ALLOWED_BYTES] = FIRST_BYTES
+            self._shared[_LIFE] += 1
 
     def close(self) -> None:
         """Close the lock and the bell. Other processes may continue to use theirs."""
@@ -58,7 +65,7 @@ class Window:
     @contextmanager
     def share(self, size_bytes: int) -> Iterator[None]:
         """Wait until `size_bytes` more may be in progress."""
-        self._enter(size_bytes)
+        life = self._enter(size_bytes)
         began_s, more_bytes, is_late = self._clock(), 0, False
         try:
             yield
@@ -68,12 +75,12 @@ class Window:
             is_late = True
             raise
         finally:
-            self._leave(size_bytes, more_bytes, is_late=is_late)
+            self._leave(size_bytes, more_bytes, life, is_late=is_late)
 
-    def _enter(self, size_bytes: int) -> None:
+    def _enter(self, size_bytes: int) -> float:
         while not self._is_over():
             if self._take(size_bytes):
-                return
+                return self._shared[_LIFE]
             try:
                 self._bell.wait(LOOK_AGAIN_S)
             finally:
@@ -92,9 +99,11 @@ class Window:
             shared[_ACTIVE_BYTES] += size_bytes
             return True
 
-    def _leave(self, size_bytes: int, more_bytes: int, *, is_late: bool) -> None:
+    def _leave(self, size_bytes: int, more_bytes: int, life: float, *, is_late: bool) -> None:
         with self._lock:
             shared = self._shared
+            if shared[_LIFE] != life:
+                return
             shared[_COUNT] -= 1
             shared[_ACTIVE_BYTES] -= size_bytes
             shared[_ALLOWED_BYTES] = min(MOST_BYTES, shared[_ALLOWED_BYTES] + more_bytes)

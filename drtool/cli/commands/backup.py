@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from drtool.cli.commands.backup_stdin import Stdin, stream_job
 from drtool.cli.core.options import DryRun
 from drtool.cli.core.passwords import inherited
 from drtool.cli.core.text import Document, count, document_of, duration, size
-from drtool.cli.core.view import Cell, Line, View, line, view
+from drtool.cli.core.view import Cell, Line, Style, View, line, view
 from drtool.config import Config, nearest
 from drtool.config.life import seconds
 from drtool.config.schema import check_name
@@ -194,6 +194,7 @@ def backup(
         names_items=call.name_items(dry_run=dry_run),
         shows_progress=call.screen.shows_progress,
         workers=settings.workers,
+        owed_s=settings.config.limits.owed,
         environ=inherited(),
     )
     call.begin("backup", dry_run=dry_run)
@@ -352,10 +353,29 @@ def backup_view(document: Document, *, dry_run: bool) -> View:
         line(Cell("no snapshot ", "bad"), f"of {failure['path'] or 'these paths'}: {failure['message']}")
         for failure in document["failed"]
     ]
+    parts += [line(Cell(words, style)) for words, style in _brought(document)]
     skipped = [f"skipped {row['source']}: {row['reason']}" for row in document.get("skipped", ())]
     parts += [line(text) for text in skipped]
-    summary = (*(_summary(row, dry_run=dry_run) for row in document["snapshots"]), *skipped)
+    brought = [words for words, _ in _brought(document)]
+    summary = (*(_summary(row, dry_run=dry_run) for row in document["snapshots"]), *brought, *skipped)
     return view(*parts, summary=summary or "nothing was stored")
+
+
+def _brought(document: Document) -> Iterator[tuple[str, Style]]:
+    """Yield what was copied to targets that were owed it, and what they are owed still."""
+    for row in document.get("brought", ()):
+        if row["copied"]["objects"]:
+            yield f"copied {_amount(row['copied'])}, to {row['target']}, which was owed them", "good"
+        if row["left"]["objects"]:
+            why = f" ({row['reason']})" if row["reason"] else ""
+            yield (
+                f"{row['target']} is still owed {_amount(row['left'])}{why}: the next backups or drtool repair bring it",
+                "warn",
+            )
+
+
+def _amount(amount: Document) -> str:
+    return f"{count(amount['objects'], 'object')}, {size(amount['bytes'])}"
 
 
 def _what(row: Document) -> str:

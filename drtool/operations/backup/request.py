@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from drtool.model import TargetName
+from drtool.repository.copying import Amount
 from drtool.sources.filesystem import Problem, Roots, plan_roots
 from drtool.sources.port import Source
 
@@ -51,6 +52,8 @@ class BackupRequest(Struct, frozen=True, kw_only=True):
     shows_progress: bool = False
     """Whether progress is shown, so that counting the files of a first backup is worth the effort."""
     workers: int = 2
+    owed_s: int | None = None
+    """How long to copy what targets are owed afterwards; None: as fits the time that the backup took."""
     environ: Mapping[str, str] = {}
     """The environment of programs that a source runs."""
 
@@ -99,6 +102,15 @@ class OwedReport(Struct, frozen=True):
     reason: str
 
 
+class Brought(Struct, frozen=True, kw_only=True):
+    """What a backup copied to a target that was owed it, and what is owed still; `reason`: why the target took no more."""
+
+    target: TargetName
+    copied: Amount
+    left: Amount
+    reason: str = ""
+
+
 class SnapshotReport(Struct, frozen=True, kw_only=True):
     """One row of `backup`'s result. `id` is None for a dry run."""
 
@@ -128,3 +140,5 @@ class BackupResult(Struct, frozen=True, kw_only=True):
     snapshots: list[SnapshotReport]
     failed: list[JobFailure] = []
     """Sources without a snapshot, and why."""
+    brought: list[Brought] = []
+    """Copies that targets were owed and that were made after the snapshots were committed."""

@@ -64,7 +64,7 @@ class Reuse:
     def note(self, packs: Iterable[PackWritten]) -> None:
         """Count the packs that this run stored."""
         for pack in packs:
-            self._evidence.note(pack.pack, pack.targets)
+            self._evidence.note(pack.pack, pack.size_bytes, pack.targets)
 
     def scarce_segments(self) -> list[SegmentRef]:
         """Return the index segments below the minimum that this host can store again."""

@@ -21,11 +21,13 @@ from drtool.operations.backup.changes import ChangeNotes
 from drtool.operations.backup.checkpoints import Checkpoints
 from drtool.operations.backup.feeding import Feeder
 from drtool.operations.backup.known_damage import put_right, record_damage, warn_of_catalogue
+from drtool.operations.backup.owed import bring_owed
 from drtool.operations.backup.preview import preview
 from drtool.operations.backup.progress import Amounts, BackupProgress
 from drtool.operations.backup.request import (
     BackupRequest,
     BackupResult,
+    Brought,
     CopiesReport,
     JobFailure,
     OwedReport,
@@ -58,7 +60,9 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
 
     With a single job, its error is raised.
     """
-    reports, failed = [], []
+    started = time.monotonic()
+    reports: list[SnapshotReport] = []
+    failed, brought = [], list[Brought]()
     if not request.dry_run:
         markers = list(mend_markers(repository))
         _try_targets(repository, emit)
@@ -78,7 +82,8 @@ def backup(repository: Repository, request: BackupRequest, emit: Emit) -> Backup
             emit(ItemFailed(path=job.name, message=error.message))
     if not request.dry_run:
         record_damage(repository, emit)
-    return BackupResult(snapshots=reports, failed=failed)
+        reports, brought = bring_owed(repository, time.monotonic() - started, request.owed_s, reports, emit)
+    return BackupResult(snapshots=reports, failed=failed, brought=brought)
 
 
 def _try_targets(repository: Repository, emit: Emit) -> None:

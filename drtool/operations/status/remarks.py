@@ -9,11 +9,12 @@ from msgspec import Struct
 
 from drtool.manifest.mirroring import MirrorStatus
 from drtool.manifest.names import is_catalogue
-from drtool.model import SiteName, TargetName, pack_object, segment_object
+from drtool.model import SiteName, TargetName, counted, pack_object, segment_object
 from drtool.operations.status.result import QuorumStatus, Remark, notice, problem
 from drtool.operations.status.room import Need, mib
 from drtool.repository import Repository
 from drtool.repository.catalogue import problems_with_pages
+from drtool.repository.copying import Amount
 from drtool.repository.ending import open_mover
 from drtool.repository.exposure import REMEDY, exposures, own_targets, voters_of
 from drtool.repository.inventory import Inventory
@@ -43,6 +44,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     """The voters with a sound register that has the newest head."""
     copies: list[MirrorStatus]
     """Copies of the catalogue at targets without a register."""
+    owed: Mapping[TargetName, Amount]
+    """The copies that targets lack and others have."""
     now_ns: int
 
 
@@ -145,6 +148,13 @@ def about_copies(seen: Seen) -> Iterable[Remark]:
         yield problem(f"the loss of {site} alone would cost data: {lone} nowhere else: drtool repair copies {it}")
 
 
+def about_owed(seen: Seen) -> Iterable[Remark]:
+    """Yield remarks on targets that lack copies which others have."""
+    for target, amount in sorted(seen.owed.items()):
+        owed = f"{target} is owed {counted(amount.objects, 'object')}, {mib(amount.bytes)}"
+        yield notice(f"{owed}: the next backups or drtool repair bring it")
+
+
 def about_damage(seen: Seen) -> Iterable[Remark]:
     """Yield the objects that are damaged or cannot be read."""
     repository = seen.repository
@@ -196,6 +206,7 @@ SUBJECTS: tuple[Callable[[Seen], Iterable[Remark]], ...] = (
     about_catalogue_copies,
     about_room,
     about_copies,
+    about_owed,
     about_damage,
     about_work,
 )

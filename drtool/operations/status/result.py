@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from drtool.manifest.mirroring import MirrorStatus
 from drtool.model import SiteName, TargetName
+from drtool.repository.copying import Amount
 from drtool.repository.losses import LossReport
 
 
@@ -51,6 +52,8 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     free_bytes: int | None = None
     last_backup_bytes: int | None = None
     """The bytes that the last backup stored there, by the ring's shares."""
+    owed: Amount | None = None
+    """The copies that it should have and lacks, and that others have. None: it could not be listed."""
 
 
 class SiteStatus(Struct, frozen=True, kw_only=True):

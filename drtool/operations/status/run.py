@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from drtool.config.life import Objective
 from drtool.events import Emit, Stage
+from drtool.operations.owed import amounts, owed_copies
 from drtool.operations.status.copies import WALK_S, Copies, alone_at
 from drtool.operations.status.remarks import Seen, remarks
 from drtool.operations.status.result import QuorumStatus, Remark, SourceStatus, StatusResult, problem
@@ -38,7 +39,8 @@ def status(
     repository.load_index()
     copies = Copies(repository, inventory)
     nowhere, loss = report_of(repository, copies.nowhere, time.monotonic() + WALK_S)
-    sites = sites_of(repository, inventory, ready, needs)
+    owed = amounts(owed_copies(repository, inventory, inventory.objects.__contains__, time.monotonic() + WALK_S))
+    sites = sites_of(repository, inventory, ready, needs, owed)
     quorum = QuorumStatus(ready.manifest.quorum.needed, ready.manifest.quorum.reachable)
     rows = [row for site in sites for row in site.targets]
     seen = Seen(
@@ -53,6 +55,7 @@ def status(
         loss=loss,
         alone=alone_at(repository, inventory),
         copies=mirrors,
+        owed=owed,
         now_ns=now_ns,
         current=frozenset(row.site for row in ready.manifest.acceptors if row.lag == 0 and not row.problem),
     )

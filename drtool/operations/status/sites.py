@@ -7,17 +7,22 @@ from drtool.model import SiteName, TargetName, site_of
 from drtool.operations.status.result import SiteStatus, TargetStatus
 from drtool.operations.status.room import Need
 from drtool.repository import Repository
+from drtool.repository.copying import Amount
 from drtool.repository.inventory import Inventory
 from drtool.repository.readiness import Readiness, reason_of
 
 
 def sites_of(
-    repository: Repository, inventory: Inventory, ready: Readiness, needs: Mapping[TargetName, Need]
+    repository: Repository,
+    inventory: Inventory,
+    ready: Readiness,
+    needs: Mapping[TargetName, Need],
+    owed: Mapping[TargetName, Amount],
 ) -> list[SiteStatus]:
     """Return every site in the manifest and in this host's configuration, by name."""
     voters = {voter.site for voter in repository.view.config.voters}
     names = sorted({*repository.target_rows(), *repository.targets.specs})
-    rows = [_target(repository, inventory, ready, needs, name) for name in names]
+    rows = [_target(repository, inventory, ready, needs, owed, name) for name in names]
     return [
         _site(site, [row for row in rows if site_of(row.name) == site], ready, votes=site in voters)
         for site in sorted({site_of(name) for name in names})
@@ -39,6 +44,7 @@ def _target(
     inventory: Inventory,
     ready: Readiness,
     needs: Mapping[TargetName, Need],
+    owed: Mapping[TargetName, Amount],
     name: TargetName,
 ) -> TargetStatus:
     row = repository.target_rows().get(name)
@@ -57,6 +63,7 @@ def _target(
         bytes=sum((objects or {}).values()),
         free_bytes=free_bytes,
         last_backup_bytes=need.last_bytes if need else None,
+        owed=owed.get(name, Amount()) if objects is not None else None,
     )
 
 
