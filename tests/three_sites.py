@@ -105,7 +105,7 @@ class World:
         return self.run_jobs(repository, job, **request)
 
     def run_jobs(self, repository: Repository, *jobs: SourceJob, **request: Any) -> BackupResult:
-        values = {"host": self.host, "now_ns": time.time_ns(), "workers": self.workers, **request}
+        values = {"host": self.host, "now_ns": time.time_ns(), "workers": self.workers, "owed_s": 0, **request}
         return backup(repository, BackupRequest(jobs=jobs, **values), self.heard.append)
 
     def backup(self, *paths: Path | bytes, **more: Any) -> SnapshotReport:

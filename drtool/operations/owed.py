@@ -60,7 +60,7 @@ def owed_copies(
         is_short = distinct_sites(holders) < copies
         if not holders or not (is_short or (looks_at_all and clock() < ends_at)):
             continue
-        damaged = [target for target in inventory.objects if (target, item.name) in bad]
+        damaged = [t for t, listed in inventory.objects.items() if item.name in listed and (t, item.name) in bad]
         for target in _lacking(repository, item, holders, damaged, takes):
             yield OwedCopy(target, item.name, item.size_bytes, tuple(holders), is_short)
 

@@ -130,7 +130,8 @@ def test_a_site_that_was_left_behind_gets_its_copies_after_the_commit(everywhere
     with everywhere.open() as repository:
         repository.targets.fail(C, SLOW)
         repository.targets.guard(C).leave()
-        result = everywhere.run_backup(repository, source)
+        job = SourceJob(name="", paths=(os.fsencode(source),))
+        result = everywhere.run_jobs(repository, job, owed_s=None)
     (row,), (report,) = result.brought, result.snapshots
     assert (row.target, row.left.objects) == (C, 0)
     assert (report.degraded, report.owed, report.copies.minimum_written) == (False, [], 3)

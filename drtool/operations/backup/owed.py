@@ -170,6 +170,7 @@ class _Bringing:
     def _rows(self, names: Sequence[TargetName]) -> list[Brought]:
         for row in self._copied:
             self._evidence.note_copies(row.name, row.size_bytes, (row.target,))
+            self._repository.objects.bad_copies.pop((row.target, row.name), None)  # it was missing until now
         done, all_due = amounts(self._copied), amounts(self._due)
         found = []
         for name in names:
