@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import seaweed
 from slow_line import Line
 
+from benchmarks.peers import restic
+
 MIB = 1 << 20
 SECONDS_WORTH = 10
 """The amount of data, in seconds of the line's rate."""
@@ -49,49 +51,107 @@ def main() -> None:
     """Print one row of the table for each line."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--rate", type=int, action="append", help="only lines of this rate, in bytes a second")
-    rates = words.parse_args().rate
+    words.add_argument("--latency", type=int, action="append", help="only these round trips, in milliseconds")
+    words.add_argument("--workers", type=int, action="append", help="only these numbers of workers")
+    words.add_argument("--restic", action="store_true", help="also run restic on each line, with its own defaults")
+    chosen = words.parse_args()
     server = seaweed.shared()
-    print("| line | workers | round trip | up | down | memory up | memory down |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for number, (rate, workers, trip_ms) in enumerate(row for row in ROWS if rates is None or row[0] in rates):
-        with tempfile.TemporaryDirectory(prefix="drtool-lines-") as scratch, Line(server.ports[0]) as line:
-            _measure(Path(scratch), line, number, rate, workers, trip_ms)
+    print("| tool | line | workers | round trip | up | down | memory up | memory down |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    for number, (rate, workers, trip_ms) in enumerate(ROWS):
+        if not all(
+            wanted is None or value in wanted
+            for value, wanted in ((rate, chosen.rate), (workers, chosen.workers), (trip_ms, chosen.latency))
+        ):
+            continue
+        tools: list[_Drtool | _Restic] = [_Drtool(workers), *([_Restic()] if chosen.restic else [])]
+        for tool in tools:
+            with tempfile.TemporaryDirectory(prefix="drtool-lines-") as scratch, Line(server.ports[0]) as line:
+                _measure(Path(scratch), line, f"{os.getpid()}-{number}-{tool.name}", rate, trip_ms, tool)
 
 
-def _measure(scratch: Path, line: Line, number: int, rate: int, workers: int, trip_ms: int) -> None:
-    environ = {
-        **os.environ,
-        "DRTOOL_PASSWORD": "benchmark",
-        "DRTOOL_STATE_DIR": str(scratch / "state"),
-        "DRTOOL_CACHE_DIR": str(scratch / "cache"),
-        "DRTOOL_CONFIG": str(scratch / "drtool.yaml"),
-    }
-    url = f"s3://{seaweed.BUCKET}/lines-{os.getpid()}-{number}?endpoint={line.endpoint}"
-    _run(["init", "--target", f"far={url}", "--copies", "1"], scratch, environ)
-    with (scratch / "drtool.yaml").open("a") as config:
-        config.write(f"limits: {{workers: {workers}}}\n")
+class _Drtool:
+    name = "drtool"
+
+    def __init__(self, workers: int) -> None:
+        self.workers = str(workers)
+        self._program = [sys.executable, "-m", "drtool", "-q"]
+
+    def environ(self, scratch: Path, _url: str) -> dict[str, str]:
+        return {
+            "DRTOOL_PASSWORD": "benchmark",
+            "DRTOOL_STATE_DIR": str(scratch / "state"),
+            "DRTOOL_CACHE_DIR": str(scratch / "cache"),
+            "DRTOOL_CONFIG": str(scratch / "drtool.yaml"),
+        }
+
+    def begin(self, scratch: Path, place: str, endpoint: str) -> list[str]:
+        (scratch / "settings").write_text(f"limits: {{workers: {self.workers}}}\n")
+        return [*self._program, "init", "--target", f"far=s3://{place}?endpoint={endpoint}", "--copies", "1"]
+
+    def begun(self, scratch: Path) -> None:
+        with (scratch / "drtool.yaml").open("a") as config:
+            config.write((scratch / "settings").read_text())
+
+    def backup(self, source: Path) -> list[str]:
+        return [*self._program, "backup", str(source)]
+
+    def restore(self, source: Path, out: Path) -> list[str]:
+        return [*self._program, "restore", f"latest:{source}", "--to", str(out)]
+
+
+class _Restic:
+    name, workers = "restic", "its own"
+
+    def __init__(self) -> None:
+        self._program = [restic(Path(tempfile.gettempdir()) / "drtool-peers"), "-q"]
+
+    def environ(self, scratch: Path, url: str) -> dict[str, str]:
+        return {
+            "RESTIC_PASSWORD": "benchmark",
+            "RESTIC_REPOSITORY": url,
+            "RESTIC_CACHE_DIR": str(scratch / "cache"),
+        }
+
+    def begin(self, _scratch: Path, _place: str, _endpoint: str) -> list[str]:
+        return [*self._program, "init"]
+
+    def begun(self, _scratch: Path) -> None:
+        """Nothing is to be configured."""
+
+    def backup(self, source: Path) -> list[str]:
+        return [*self._program, "backup", str(source)]
+
+    def restore(self, _source: Path, out: Path) -> list[str]:
+        return [*self._program, "restore", "latest", "--target", str(out)]
+
+
+def _measure(scratch: Path, line: Line, name: str, rate: int, trip_ms: int, tool: "_Drtool | _Restic") -> None:
+    place = f"{seaweed.BUCKET}/lines-{name}"
+    environ = os.environ | tool.environ(scratch, f"s3:{line.endpoint}/{place}")
+    _run(tool.begin(scratch, place, line.endpoint), scratch, environ)
+    tool.begun(scratch)
     size_bytes = min(LARGEST_BYTES, rate * SECONDS_WORTH or LARGEST_BYTES)
     source = scratch / "source"
     source.mkdir()
     for part in range(8):
         (source / f"{part}").write_bytes(os.urandom(size_bytes // 8))
     line.rate_bytes_s, line.latency_s = rate or None, trip_ms / 2000
-    up_s, up_mib = _run(["backup", str(source)], scratch, environ)
-    down_s, down_mib = _run(["restore", f"latest:{source}", "--to", str(scratch / "out")], scratch, environ)
-    name = f"{rate / 1000:g} kB/s" if rate else "no limit"
+    up_s, up_mib = _run(tool.backup(source), scratch, environ)
+    down_s, down_mib = _run(tool.restore(source, scratch / "out"), scratch, environ)
+    speed = f"{rate / 1000:g} kB/s" if rate else "no limit"
     up, down = size_bytes / up_s / 1000, size_bytes / down_s / 1000
     print(
-        f"| {name} | {workers} | {trip_ms} ms | {up:.0f} kB/s | {down:.0f} kB/s | {up_mib:.0f} MiB | {down_mib:.0f} MiB |",
+        f"| {tool.name} | {speed} | {tool.workers} | {trip_ms} ms | {up:.0f} kB/s | {down:.0f} kB/s"
+        f" | {up_mib:.0f} MiB | {down_mib:.0f} MiB |",
         flush=True,
     )
 
 
-def _run(words: list[str], directory: Path, environ: dict[str, str]) -> tuple[float, float]:
+def _run(command: list[str], directory: Path, environ: dict[str, str]) -> tuple[float, float]:
     """Return the duration of a command in seconds, and the peak memory of all its processes in MiB."""
     began_s, most = time.monotonic(), [0.0]
-    done = subprocess.Popen(
-        [sys.executable, "-m", "drtool", "-q", *words], cwd=directory, env=environ, start_new_session=True
-    )
+    done = subprocess.Popen(command, cwd=directory, env=environ, start_new_session=True, stdout=subprocess.DEVNULL)
     ended = threading.Event()
 
     def watch() -> None:
@@ -105,7 +165,7 @@ def _run(words: list[str], directory: Path, environ: dict[str, str]) -> tuple[fl
     ended.set()
     watching.join()
     if code:
-        raise SystemExit(f"drtool {words[0]} ended with {code}")
+        raise SystemExit(f"{' '.join(command)} ended with {code}")
     return seconds, most[0]
 
 

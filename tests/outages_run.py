@@ -50,7 +50,7 @@ class Stage:
         """Run the verb; return what is wrong, or nothing."""
         done = shell(*self.words)
         if done.code != 0 or "Traceback" in done.err:
-            return f"exit {done.code}: {done.err.strip()[-400:]}"
+            return f"exit {done.code}: {(done.out + done.err).strip()[-400:]}"
         if self.verb == "restore" and portrait(self.directory / "out") != portrait(self.directory / "source"):
             return "what was restored differs"
         return ""

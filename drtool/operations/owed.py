@@ -1,6 +1,7 @@
 """What targets are owed: copies of objects that the ring wants there and that others have.
 
-Objects with fewer copies than promised come first. An object with enough copies in other places is owed only while the ring has
+A copy that a target out of sight may have is not made a second time elsewhere: it may be a disk that comes back tomorrow. An
+object with enough copies in other places is owed only while the ring has
 not changed since everything was in place: after `target add` such copies are the work of `rebalance`.
 """
 
@@ -37,6 +38,7 @@ class _Object(Struct, frozen=True):
     id: bytes
     name: str
     size_bytes: int
+    written: tuple[TargetName, ...]
     is_metadata: bool
 
 
@@ -61,7 +63,7 @@ def owed_copies(
         if not holders or not (is_short or (looks_at_all and clock() < ends_at)):
             continue
         damaged = [t for t, listed in inventory.objects.items() if item.name in listed and (t, item.name) in bad]
-        for target in _lacking(repository, item, holders, damaged, takes):
+        for target in _lacking(repository, item, holders, damaged, inventory.objects, takes):
             yield OwedCopy(target, item.name, item.size_bytes, tuple(holders), is_short)
 
 
@@ -71,9 +73,9 @@ def _objects(repository: Repository) -> Iterator[_Object]:
     for row in repository.index.packs():
         if row.pack not in seen and row.pack not in going:
             seen.add(row.pack)
-            yield _Object(row.pack, pack_object(row.pack), row.size_bytes, row.kind == PackKind.TREES)
+            yield _Object(row.pack, pack_object(row.pack), row.size_bytes, row.targets, row.kind == PackKind.TREES)
     for ref in repository.view.state.segments:
-        yield _Object(ref.id, segment_object(ref.id), ref.size_bytes, is_metadata=True)
+        yield _Object(ref.id, segment_object(ref.id), ref.size_bytes, ref.targets, is_metadata=True)
 
 
 def _lacking(
@@ -81,6 +83,7 @@ def _lacking(
     item: _Object,
     holders: Collection[TargetName],
     damaged: Collection[TargetName],
+    listed: Collection[TargetName],
     takes: Callable[[TargetName], bool],
 ) -> tuple[TargetName, ...]:
     """Return the targets that should get a copy. A damaged copy is left to `repair`, which reads before it replaces."""
@@ -91,8 +94,9 @@ def _lacking(
         desired = everywhere[:1] if copies == 1 else everywhere
     else:
         desired = placement.desired(pack)
-    expected = Expected(item.name, item.size_bytes, desired, (), item.is_metadata)
-    job = job_for(expected, sorted(holders), damaged, placement.preference(pack), copies, takes)
+    perhaps = {*item.written, *desired}.difference(listed, repository.targets.lost)
+    expected = Expected(item.name, item.size_bytes, desired, item.written, item.is_metadata)
+    job = job_for(expected, sorted(holders), damaged, placement.preference(pack), copies, takes, perhaps)
     return job.write
 
 

@@ -249,6 +249,16 @@ def test_a_copy_that_lies_elsewhere_goes_where_the_ring_wants_it_too(world):
     assert world.verify().missing == []
 
 
+def test_a_copy_that_an_absent_site_may_have_is_not_made_elsewhere(world):
+    """It may be a disk that is back tomorrow."""
+    source = source_of(world)
+    world.backup(source)
+    away(world)
+    before = world.names("a"), world.names("b")
+    assert back_up(world, source).brought == []
+    assert (world.names("a"), world.names("b")) == before
+
+
 def test_what_a_new_target_should_have_is_left_to_rebalance(world):
     source = source_of(world)
     world.backup(source)
