@@ -256,14 +256,13 @@ class RestoreRun:
         """Return how one name that is not a directory is restored, or None for a file that a worker can write."""
         if self._root.detours and (*frame.names, entry.name) in self._root.detours:
             return self._behind_link
+        is_plain = entry.type == FileType.FILE and entry.links == 1
+        if is_plain and not self._sweep.is_folder_in_way(frame):
+            return None
         make_way = partial(self._sweep.clear_way, frame, entry)
-        if entry.links > 1:
-            return partial(self._linked, make_way=make_way)
-        if entry.type != FileType.FILE:
-            return partial(self._special, make_way=make_way)
-        if self._sweep.is_folder_in_way(frame):
+        if is_plain:
             return lambda folder, _, entry: self._files.put(folder, entry, make_way=make_way)
-        return None
+        return partial(self._linked if entry.links > 1 else self._special, make_way=make_way)
 
     def _is_alias(self, frame: Frame, entry: Entry) -> bool:
         """Return whether the destination treats a name as another one of the directory, which is reported."""

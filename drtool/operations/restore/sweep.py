@@ -112,7 +112,7 @@ class Sweep:
 
     def is_folder_in_way(self, frame: Frame) -> bool:
         """Return whether a directory is in the place of the entry just met, and is replaced with all its contents."""
-        return self._request.delete and frame.stands is True and self._request.overwrite != "never"
+        return frame.stands is True and self._request.delete and self._request.overwrite != "never"
 
     def clear_way(self, frame: Frame, entry: Entry) -> bool:
         """Empty a directory that something else is about to replace, and return whether it is empty then."""
