@@ -1,6 +1,7 @@
 """A dry run of a restore, the restore with -v, and the resulting files agree about each item's metadata."""
 
 import os
+import shutil
 
 import pytest
 from three_sites import fill
@@ -128,3 +129,16 @@ def test_a_destination_that_cannot_be_made_is_refused_beforehand(world, source, 
         with pytest.raises(UsageError, match=r"leads nowhere|nothing can be created"):
             world.restore(world.root / to, path=source, dry_run=dry_run)
     assert os.readlink(world.root / "dangling") == "nowhere"
+
+
+@pytest.mark.parametrize("missing", ["file", "sub", "sub/x"])
+def test_what_cannot_be_written_is_listed_beforehand(world, source, monkeypatch, missing):
+    out = world.root / "out"
+    world.restore(out, path=source)
+    path = out / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    closed = os.stat(path.parent).st_ino
+    monkeypatch.setattr(Folder, "may_write", lambda self: os.fstat(self.fd).st_ino != closed)
+    found, errors = named(world, out, path=os.fsencode(source), dry_run=True)
+    assert (f"{source}/{missing}", "Permission denied") in errors
+    assert not any(path.startswith(missing) for change, path, _ in found if change == "new")

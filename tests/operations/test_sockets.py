@@ -58,6 +58,10 @@ def test_the_summary_and_the_list_of_items_say_it(tmp_path, listen):
     assert looked.document["snapshots"][0]["sockets"] == 1
     named = shell("backup", "tree/socket", "tree/file")
     assert (named.code, "is a socket and is left out" in named.err) == (0, True)
+    listen(tmp_path / "tree/second")
+    several = shell("backup", "tree/socket", "tree/second", "tree/file", "-v")
+    assert (several.code, "2 sockets are left out" in several.err) == (0, True)
+    assert f"skipped  {tmp_path}/tree/second" in several.err
     alone = shell("backup", "tree/socket")
     assert (alone.code, "is a socket" in alone.err, "does not exist" in alone.err) == (1, True, False)
 

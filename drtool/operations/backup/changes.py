@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from drtool.events import Emit, ItemChanged
 from drtool.operations.backup.builder import Node
-from drtool.operations.backup.scan import Scan
+from drtool.operations.backup.scan import Found, Scan
 from drtool.sources.filesystem import join
 from drtool.trees import Entry, FileType, split_path
 from drtool.trees.compare import aspects
@@ -32,11 +32,13 @@ class ChangeNotes:
             for old, new in pairs(node.previous, node.entries):
                 self._walked(node.path, old, new)
 
-    def left_out(self, directory: bytes, sockets: Collection[bytes]) -> None:
-        """Emit the sockets of a directory of the walk."""
-        if self._emit is not None:
-            for name in sockets:
-                self._emit(ItemChanged.of(join(directory, name), "skipped"))
+    def left_out(self, found: Found) -> None:
+        """Emit the sockets of a directory of the walk, and at its top those among the named paths."""
+        if self._emit is None:
+            return
+        named = self._scan.roots.sockets if found.node.parent is None else ()
+        for path in (*named, *(join(found.node.path, name) for name in found.sockets)):
+            self._emit(ItemChanged.of(path, "skipped"))
 
     def looked_at(self, node: Node, fresh: Collection[int]) -> None:
         """Emit the changes of a directory of a dry run. Its subdirectories come with their own directories.

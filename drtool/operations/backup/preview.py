@@ -29,7 +29,7 @@ def preview(
     notes = ChangeNotes(emit if request.names_items else None, scan)
     facts = foresee(repository, request, job, scan, parent, notes) if job.captured is not None else []
     for found in scan.directories(parent, repository.trees, builder):
-        notes.left_out(found.node.path, found.sockets)
+        notes.left_out(found)
         notes.looked_at(found.node, found.fresh)
         for index in found.fresh:
             entry = found.node.entries[index]

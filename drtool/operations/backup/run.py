@@ -103,8 +103,9 @@ def _backup_one(repository: Repository, request: BackupRequest, job: SourceJob, 
     if job.name and job.captured is None and scan.is_empty():  # a user who names a path by hand sees its contents
         where = ", ".join(os.fsdecode(path) for path in scan.roots.paths)
         raise Incomplete(f"nothing to back up: {where} is empty (is something not mounted there?)")
-    for socket in scan.roots.sockets:
-        emit(Warned(message=f"{os.fsdecode(socket)} is a socket and is left out: sockets have no content to store"))
+    if sockets := scan.roots.sockets:
+        what = f"{os.fsdecode(sockets[0])} is a socket and is" if len(sockets) == 1 else f"{len(sockets):,} sockets are"
+        emit(Warned(message=f"{what} left out of the named paths: sockets have no content to store"))
     for hidden in hidden_from_us() if scan.roots.paths else ():
         emit(Warned(message=hidden))
     if request.dry_run:
@@ -207,7 +208,7 @@ class BackupRun:
             if self._job.captured is not None:
                 self._scan.beside = self._capture(self._job.captured, parent)
             for found in self._scan.directories(parent, self._fetch, self._builder):
-                self._notes.left_out(found.node.path, found.sockets)
+                self._notes.left_out(found)
                 self._feeder.take(found)
                 self._tick()
                 if self._damaged is not None:

@@ -58,7 +58,7 @@ def preview(
                 put = look.would(frame.names, entry, cleared=sweep.clear_way(frame, entry))
                 tally.ended(frame.names, entry, put)
             elif (why := look.refusal(child.names, is_way=sweep.is_way(child.names))) or (
-                is_restored and frame.stands is False and (why := look.unreadable(entry, child, in_snapshot))
+                is_restored and (why := look.obstacle(frame, entry, child, in_snapshot))
             ):
                 child.broken = True
                 tally.failed(child.names, why)
@@ -156,14 +156,23 @@ class _Look:
         except OSError:
             return ""  # it does not exist yet, or its parent will be replaced
 
-    def unreadable(self, entry: Entry, frame: Frame, in_snapshot: Callable[[Frame], Iterable[bytes]]) -> str:
-        """Why a directory cannot be read, so that what stands in its place does not give way to it."""
-        if self._overwrite == "never":
+    def obstacle(
+        self, frame: Frame, entry: Entry, child: Frame, in_snapshot: Callable[[Frame], Iterable[bytes]]
+    ) -> str:
+        """Return why a directory would not be made. Empty if it would, or if it is there."""
+        if frame.stands is True or (self._overwrite == "never" and frame.stands is False):
             return ""
         try:
-            check_readable(entry, frame, in_snapshot)
+            if frame.stands is False:
+                check_readable(entry, child, in_snapshot)
+            if self.root is not None and child.names not in self.root.detours:
+                with Folder(self.root.descend(frame.names), self.root.applier, existed=True) as folder:
+                    if folder.stat(entry.name) is None and not folder.may_write():
+                        return os.strerror(errno.EACCES)
         except DrtoolError as error:
             return error.message
+        except OSError:
+            return ""  # what is above it is not there yet
         return ""
 
     def would(self, names: tuple[bytes, ...], entry: Entry, *, cleared: bool) -> FilePut:
@@ -228,7 +237,7 @@ class _Look:
             with Folder(self.root.descend(names), self.root.applier, existed=True) as folder:
                 if (*names, entry.name) in self.root.detours:
                     return self._behind(names, entry) or whole
-                return self._in(folder, entry) or whole
+                return _if_permitted(folder, self._in(folder, entry) or whole)
         except FileNotFoundError:
             return whole
         except NotADirectoryError:  # the item there is replaced by a directory, unless everything stays
@@ -266,6 +275,12 @@ class _Look:
 
 def _refused(parts: tuple[str, ...]) -> list[str]:
     return [f"{part}: {os.strerror(errno.EPERM)}" for part in parts]
+
+
+def _if_permitted(folder: Folder, put: FilePut) -> FilePut:
+    """Return what would become of a name, or the error if the directory may not be written to."""
+    is_written = put.change == "new" or {"content", "type", "target"} & set(put.what)
+    return put if not is_written or folder.may_write() else FilePut(error=os.strerror(errno.EACCES))
 
 
 def _data_bytes(entry: Entry) -> int:

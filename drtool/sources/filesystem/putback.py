@@ -147,6 +147,12 @@ class Folder:
         with os.scandir(self.fd) as listing:
             return next(listing, None) is None
 
+    def may_write(self) -> bool:
+        """Return whether names can be put into it. An owner can give himself the right."""
+        if os.geteuid() == 0 or os.fstat(self.fd).st_uid == os.geteuid():
+            return True
+        return os.access(b".", os.W_OK | os.X_OK, dir_fd=self.fd, effective_ids=True)
+
     def stat(self, name: bytes) -> os.stat_result | None:
         """What is there under this name, symlinks not followed; None if nothing is."""
         try:
