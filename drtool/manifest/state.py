@@ -393,7 +393,7 @@ def _set_keys(state: State, op: SetKeys) -> State:
     if not now.generation <= new.generation <= new.drawn or new.drawn < now.drawn:
         raise Refused("bad-keys", f"key generation {new.generation} cannot follow {now.generation}")
     if not new.slots:
-        raise Refused("bad-keys", "without a key slot nobody could open the repository")
+        raise Refused("bad-keys", "the repository could not be opened without a key slot")
     if len(new.slots) > KEY_SLOTS_MAX or len({row.id for row in new.slots}) < len(new.slots):
         raise Refused("bad-keys", f"there can be {KEY_SLOTS_MAX} key slots, each with an id of its own")
     if any(row.generation < new.generation for row in new.slots):

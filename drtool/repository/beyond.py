@@ -105,7 +105,7 @@ def _worth_trying(row: Target, targets: Targets, spec: RepositorySpec) -> bool:
 
 
 def reach_given_up(repository: Repository) -> None:
-    """Try the lost targets that this host has not reached yet, for a caller that reads whatever is left.
+    """Try the lost targets that this host has not reached yet, for a caller that reads all that is left.
 
     Nothing is written there. A lost target whose name was reused is not known any more.
     """

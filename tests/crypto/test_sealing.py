@@ -1,4 +1,4 @@
-"""What is sealed opens to what it was, and nothing else opens."""
+"""Sealed values open to the original, and other bytes never open."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def refuses(keyring, kind, sealed):
 
 
 @given(kinds, st.binary(max_size=3000))
-def test_a_value_opens_to_what_was_sealed(kind, text):
+def test_a_sealed_value_opens_to_the_original(kind, text):
     sealed = KEYRING.seal(kind, text)
     assert KEYRING.open(kind, sealed) == text
     assert KEYRING.open(kind, bytearray(sealed)) == text
@@ -46,7 +46,7 @@ def test_every_cut_and_every_lengthening_is_refused():
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_nobody_sealed_are_refused(junk):
+def test_bytes_that_were_never_sealed_are_refused(junk):
     refuses(KEYRING, SealKind.HEAD, junk)
     refuses(KEYRING, SealKind.HEAD, KEYRING.seal(SealKind.HEAD, b"")[:HEADER_BYTES] + junk)
 

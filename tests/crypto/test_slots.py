@@ -26,7 +26,7 @@ def slot():
 
 @pytest.fixture
 def work(monkeypatch):
-    """Counts the derivations, and makes them cheap: these tests are about what comes before and after."""
+    """Count the derivations, and make them cheap: these tests are about the steps before and after."""
     done = []
 
     class Cheap:
@@ -80,7 +80,7 @@ def test_any_other_password_is_wrong(slot, work):
         lambda s: changed(s, wrapped=bytes([s.wrapped[0] ^ 1]) + s.wrapped[1:]),
     ],
 )
-def test_a_slot_that_somebody_changed_does_not_open(change, work):
+def test_a_changed_slot_does_not_open(change, work):
     with pytest.raises(WrongPassword):
         open_slot(change(seal_slot(KEYRING, PASSWORD, "label")), PASSWORD)
 
@@ -109,7 +109,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("what", OUTSIDE)
-def test_what_is_outside_the_bounds_is_refused_before_any_work(what, slot, work):
+def test_costs_outside_the_bounds_are_refused_before_any_work(what, slot, work):
     document = json.loads(slot.encode())
     OUTSIDE[what](document)
     with pytest.raises(FormatError):

@@ -1,4 +1,4 @@
-"""Passwords tried by several threads at once: in a process of its own, since what it guards against is a hang for ever."""
+"""Passwords tried by several threads at once: in a separate process, because the fault to detect is an endless hang."""
 
 import subprocess
 import sys

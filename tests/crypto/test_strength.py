@@ -18,14 +18,14 @@ from drtool.crypto.strength import weakness
         ("backup-backup", "common word"),
     ],
 )
-def test_what_is_tried_first_is_refused(password, why):
+def test_commonly_guessed_passwords_are_refused(password, why):
     assert why in weakness(password.encode())
 
 
 @pytest.mark.parametrize(
     "password", ["correct horse battery", "k3v9-x2mq-77wz", "päßwörter sind gut", "mybackup of paris 1987"]
 )
-def test_what_a_person_might_take_is_good(password):
+def test_reasonable_passwords_are_good(password):
     assert weakness(password.encode()) == ""
 
 

@@ -1,4 +1,4 @@
-"""Voters whose registers are swapped, beside voters whose registers are chains; and one acceptor by itself."""
+"""Voters with swapped registers beside voters with chain registers, and a single acceptor."""
 
 import os
 from collections.abc import Callable
@@ -37,13 +37,13 @@ class MixedSites(Sites):
 
 
 class TimedOut(StoreError):
-    """Nobody knows whether it was done."""
+    """It is unknown whether the swap was done."""
 
     transient = True
 
 
 class Unreliable(MemoryStore):
-    """A store that swaps as it is told to: each entry of `plan` is for one swap, then they are as they should be."""
+    """A store whose swaps follow a plan: each entry of `plan` is for one swap, and later swaps work normally."""
 
     def __init__(self) -> None:
         super().__init__("cas")
@@ -64,18 +64,18 @@ class Unreliable(MemoryStore):
         done = super().compare_and_swap(name, data, expected_tag)
         if step == "lose reply":
             raise TimedOut("no answer")
-        if step == "deliver twice":  # the client's library tried again by itself, and that answer is the one we get
+        if step == "deliver twice":  # the client library retried, and the caller gets the second answer
             return super().compare_and_swap(name, data, expected_tag)
         return done
 
     def land_late_swaps(self) -> list[str | None]:
-        """What was sent and not heard of arrives now."""
+        """Let the request arrive that was sent without an answer."""
         late, self.late = self.late, []
         return [super(Unreliable, self).compare_and_swap(*swap) for swap in late]
 
 
 class OneAcceptor:
-    """A register at one site, begun under ballot 1, and those who talk to it."""
+    """A register at one site, begun under ballot 1, with its clients."""
 
     def __init__(self, site: str = "paris") -> None:
         self.store = Unreliable()

@@ -1,4 +1,4 @@
-"""What every test of the catalogue leaves as it was: hosts are made by the dozen, and nobody closes their stores."""
+"""Closes the stores of the many hosts that tests of the catalogue create."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from drtool.stores import LocalStore
 
 @pytest.fixture(autouse=True)
 def stores_are_closed(monkeypatch):
-    made = []  # also those that nobody knows any more: their descriptors are open all the same
+    made = []  # including unreferenced hosts, because their descriptors are still open
     plain = LocalStore.__init__
 
     def init(self, root, descriptor):

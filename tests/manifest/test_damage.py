@@ -1,4 +1,4 @@
-"""What the manifest keeps of damaged copies: bounded, repeatable, cleared by a later read alone."""
+"""Damaged copies recorded in the manifest: bounded, repeatable, and cleared only by a later read."""
 
 import msgspec
 import pytest
@@ -55,14 +55,14 @@ def test_the_list_is_bounded_and_says_when_it_is_not_all():
     assert row_of(A, map(pack, range(DAMAGE_LIMIT + 1))).more
 
 
-def test_what_is_not_listed_is_cleared_by_a_read_of_the_whole_target_alone():
+def test_unlisted_damage_is_cleared_only_by_a_read_of_the_whole_target():
     rows = found((), A, 1, more=True)
     assert [row.more for row in sound(rows, A, 1, judged=10)] == [True]
     assert sound(rows, A, judged=10, more=True) == ()
     assert sound(rows, A, judged=9, more=True) == rows
 
 
-def test_what_a_read_of_the_whole_target_found_stands():
+def test_damage_found_by_a_read_of_the_whole_target_remains():
     rows = recorded(found((), A, 1, 2, more=True), [row_of(A, [pack(2)])], [row_of(A, (), more=True)], 10, 11)
     assert listed(rows) == [(A, 2)]
     assert not rows[0].more
@@ -76,7 +76,7 @@ def test_a_target_at_a_new_place_begins_without_findings():
 
 
 @pytest.mark.parametrize("objects", [b"p", b"p" * 34, b"x" + bytes(32)])
-def test_what_is_no_list_of_objects_is_refused(objects):
+def test_an_invalid_list_of_objects_is_refused(objects):
     with pytest.raises(Refused):
         recorded((), [Damage(A, objects)], (), -1, 10)
 
@@ -108,7 +108,7 @@ def test_the_list_of_the_catalogue_is_bounded_and_casts_no_doubt_on_packs():
 
 
 @pytest.mark.parametrize("name", ["packs/ab/abcd", "", "manifest/" + "x" * 300])
-def test_what_is_no_object_of_the_catalogue_is_refused(name):
+def test_a_name_outside_the_catalogue_is_refused(name):
     with pytest.raises(Refused):
         recorded((), [Damage(A, catalogue=(name,))], (), -1, 10)
 

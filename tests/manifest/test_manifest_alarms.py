@@ -1,4 +1,4 @@
-"""No alarm without a fault: what `check` must not say of sites that were only away. Found by the simulator."""
+"""No alarm without a fault: `check` must not accuse sites that were only offline. Found by the simulator."""
 
 import pytest
 from manifest_world import Sites, backup
@@ -10,7 +10,7 @@ def sites(tmp_path):
 
 
 def test_an_older_head_that_can_still_be_proved_chosen_is_no_step_back(sites):
-    """site2 missed the last change; with site0 away nothing but the older head is proved by records of a quorum."""
+    """site2 missed the last change; with site0 offline, records of a quorum prove only the older head."""
     backup(sites.found(), "seen by all")
     host = sites.host()
     for away, action in (("site2", lambda: backup(host, "seen by two")), ("site0", lambda: None)):

@@ -1,4 +1,4 @@
-"""Each site that votes on a head can tell all of it alone, also when it was away or full while pages were written."""
+"""Each site that votes on a head can provide all of it alone, even if it was offline or full while pages were written."""
 
 import shutil
 from unittest.mock import patch
@@ -58,7 +58,7 @@ def test_a_site_that_missed_a_fold_gets_its_pages_when_it_votes_again(sites, tmp
 
 
 def folded(sites, count=8):
-    """A catalogue whose head was folded some times."""
+    """A catalogue after several folds of its head."""
     host = sites.found()
     for number in range(count):
         backup(host, f"s{number}")
@@ -69,7 +69,7 @@ def pages_at(sites, name):
     return {path.name: path for path in (sites.root / name / PAGES).iterdir()}
 
 
-def test_a_full_site_votes_on_no_head_whose_pages_it_did_not_take(sites, small_heads):
+def test_a_full_site_does_not_vote_on_a_head_with_pages_that_it_did_not_store(sites, small_heads):
     sites.found()
     full = sites.stores() | {"site2": FullStore(LocalStore.open(sites.root / "site2"))}
     host = sites.host(sites=full)
@@ -127,7 +127,7 @@ def test_history_that_is_lost_everywhere_stops_neither_backups_nor_a_change_of_v
     assert [problem.kind for problem in sites.host("admin").check() if problem.kind != "missing-object"] == ["content"]
 
 
-def test_a_host_whose_place_in_history_is_lost_everywhere_is_warned_and_goes_on(sites, small_heads):
+def test_a_host_is_warned_and_continues_if_its_place_in_history_is_lost_everywhere(sites, small_heads):
     seen = folded(sites, 2).read().sequence
     other = sites.host("another")
     for number in range(8):

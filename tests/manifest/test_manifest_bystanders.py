@@ -1,4 +1,4 @@
-"""What one host sees, and must not misread, while others are at work in the very middle of it. Found by real processes."""
+"""Observations that a host must not misread while other hosts are changing the manifest. Found by real processes."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ def sites(tmp_path):
 
 
 class Together:
-    """A hook that waits until every site has come to a request of one kind, lets `action` run, and goes on."""
+    """A hook that waits until every site has reached a request of one kind, runs `action`, and continues."""
 
     def __init__(self, kind, prefix, action, nth=1):
         self.kind, self.prefix, self.action, self.nth = kind, prefix, action, nth
@@ -42,7 +42,7 @@ class Together:
 
 
 def test_a_check_that_listed_objects_before_a_fold_finds_nothing_missing(sites, monkeypatch):
-    monkeypatch.setattr(chain, "COLLECT_EVERY", 10**6)  # what the check listed is still there when it comes to read it
+    monkeypatch.setattr(chain, "COLLECT_EVERY", 10**6)  # so listed objects still exist when the check reads them
     sites.found()
     writer = sites.host("writer")
     while len(writer.read().learned.head.recent) < RECENT_LIMIT - 1:
@@ -55,7 +55,7 @@ def test_a_check_that_listed_objects_before_a_fold_finds_nothing_missing(sites, 
     assert hook.happened == 1
 
 
-def test_a_check_while_the_voters_change_blames_nobody(sites):
+def test_a_check_while_the_voters_change_reports_no_problem(sites):
     backup(sites.found())
     writer = sites.host("writer")
     anew = [Member(f"site{i}", f"site{i}/main", fresh=True) for i in range(3)]
@@ -65,7 +65,7 @@ def test_a_check_while_the_voters_change_blames_nobody(sites):
 
 
 def test_a_put_that_fell_into_a_hole_of_collection_is_no_second_record(sites):
-    """One host saw version n; it was collected; then a put of version n that was on its way since before lands."""
+    """One host saw version n, which was then collected. After that, a delayed put of version n arrives."""
     backup(sites.found())
     reader, other, late = sites.host("reader"), sites.host("other"), threading.Event()
     versions = sites.root / "site0" / OLD

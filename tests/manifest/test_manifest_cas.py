@@ -1,4 +1,4 @@
-"""Manifests over registers that are swapped, alone and beside chains: commits, sites that fail, and what `check` says."""
+"""Manifests over swapped registers, alone and beside chains: commits, failing sites, and the results of `check`."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def manifest(sites):
 
 @pytest.fixture
 def swapping(sites, manifest):
-    """The store of a founded site whose register is swapped."""
+    """The store of a created site with a swapped register."""
     return sites.swapping[LAST]
 
 
@@ -51,7 +51,7 @@ def status_of(host: Manifest, site: str = LAST):
     return next(row for row in host.status().acceptors if row.site == site)
 
 
-def test_what_was_committed_is_read_by_every_host(sites, manifest):
+def test_every_host_reads_a_commit(sites, manifest):
     committed = backup(manifest)
     view = sites.host("another").read()
     assert (view.sequence, view.digest) == (committed.view.sequence, committed.view.digest)
@@ -67,7 +67,7 @@ def test_a_manifest_is_founded_once(sites, manifest):
         sites.found()
 
 
-def test_a_register_that_is_swapped_is_one_object_whatever_was_committed(sites, manifest, swapping):
+def test_a_swapped_register_remains_one_object_after_any_commits(sites, manifest, swapping):
     for _ in range(12):
         backup(manifest)
     assert [row.name for row in swapping.list(PREFIX)] == [STATE]
@@ -75,7 +75,7 @@ def test_a_register_that_is_swapped_is_one_object_whatever_was_committed(sites, 
 
 
 def test_a_quiet_commit_takes_six_round_trips_and_a_read_two_for_every_host(sites, manifest):
-    """A register that is swapped has no predecessor to look at; a chain's costs a host that did not write one more."""
+    """A swapped register has no predecessor to read. A chain costs a host that did not write it one more request."""
     quiet_read, change = [List, ReadTagged], [Swap, List, Swap, List]
     for name in ("host", "another"):
         steps: list[object] = []
@@ -136,7 +136,7 @@ def test_a_wiped_register_is_absent_until_something_was_chosen_without_it(sites,
     sites.host().read()
     assert "holds no acceptor" in status_of(sites.host()).problem
     assert (LAST, "absent") in problems(sites.host())
-    assert not list(swapping.list(PREFIX)), "nobody who only reads begins it anew"
+    assert not list(swapping.list(PREFIX)), "a reader does not create it again"
     backup(sites.host())
     assert (status_of(sites.host()).problem, status_of(sites.host()).lag) == (None, 0)
     assert not problems(sites.host())
@@ -179,8 +179,8 @@ def test_registers_that_forgot_a_commit_are_not_believed(tmp_path):
     assert "went back in time" in view.problems[0]
 
 
-def test_what_lies_beside_a_register_is_named(sites, manifest, swapping):
-    """Two ways to move on in one register: somebody runs with another idea of this voter."""
+def test_objects_beside_a_register_are_named(sites, manifest, swapping):
+    """Two ways to advance one register: another host runs with a different definition of this voter."""
     record = swapping.get(STATE)
     for version in (1, 2):
         swapping.put(f"{PREFIX}v-{version:012}", record)
@@ -235,7 +235,7 @@ def test_two_records_that_claim_one_version_are_named(sites, manifest, swapping)
     assert place_at(sites).decode(swapping.get(STATE)).version == mine.version
     found = [problem for problem in sites.host().check() if problem.kind == "two-records"]
     assert [(problem.site, f"claim version {mine.version}" in problem.message) for problem in found] == [(LAST, True)]
-    assert status_of(sites.host()).problem is not None, "what this host knows of it is gone: it does not count"
+    assert status_of(sites.host()).problem is not None, "its known state is gone, so it does not count"
     policies(sites.host(), 2)
     assert not problems(sites.host())
 
@@ -264,7 +264,7 @@ def test_two_records_that_claim_one_version_of_a_chain_are_named(tmp_path):
 
 
 def test_a_committer_that_died_between_its_sites_is_no_fault(tmp_path):
-    """One register has what was offered last, one what was chosen, one lags: no two alike, and nothing is wrong."""
+    """One register has the last proposal, one has the chosen value, one lags: all differ, and nothing is wrong."""
     sites = MixedSites(tmp_path, 3, 3)
     sites.found()
     stores = sites.stores()

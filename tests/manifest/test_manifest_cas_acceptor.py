@@ -1,4 +1,4 @@
-"""One register that is swapped: what counts, what does not, and what a late or repeated swap can do."""
+"""One swapped register: which answers count, and the effects of a late or repeated swap."""
 
 import os
 
@@ -25,7 +25,7 @@ def one():
 
 
 def they_promise(one, round_number):
-    """Somebody else has a ballot promised, by a swap of their own."""
+    """Let another host get a promise for a ballot by its own swap."""
     data = one.store.get(STATE)
     after = promise(one.place.decode(data), record_hash(data), Ballot(round_number, THEIRS), os.urandom(16))
     one.store.put(STATE, one.place.encode(after))
@@ -66,7 +66,7 @@ def test_a_change_is_one_swap_and_a_look_for_a_seal(one):
 
 
 def test_a_swap_that_was_refused_for_no_reason_is_tried_again(one):
-    """What S3 means by 409: somebody else was at it, and perhaps nobody is any more."""
+    """The meaning of 409 in S3: another client was writing, and may have stopped since."""
     one.store.plan = ["refuse", "refuse"]
     view = one.run(change_site(one.place, None, promising(2)))
     assert isinstance(view, SiteView)
@@ -81,7 +81,7 @@ def test_a_register_that_refuses_for_ever_is_given_up(one):
 
 
 @pytest.mark.parametrize("loss", ["lose reply", "deliver twice"])
-def test_a_swap_whose_answer_was_lost_counts_when_it_is_found(one, loss):
+def test_a_swap_with_a_lost_answer_counts_when_it_is_found(one, loss):
     one.store.plan = [loss]
     view = one.run(change_site(one.place, None, promising(2)))
     assert (one.record(), one.store.swaps) == (view.record, 1)
@@ -89,19 +89,19 @@ def test_a_swap_whose_answer_was_lost_counts_when_it_is_found(one, loss):
     assert (after.record.version, after.record.value, one.store.swaps) == (3, b"a head", 2)
 
 
-def test_a_swap_whose_answer_was_lost_counts_when_the_next_record_is_built_on_it(one):
+def test_a_swap_with_a_lost_answer_counts_when_the_next_record_is_built_on_it(one):
     one.store.plan = ["lose reply"]
     hook = when(ReadTagged, lambda: they_promise(one, 3), number=2)
     view = one.run(change_site(one.place, None, promising(2, MINE)), hook)
     assert view.record.promised == Ballot(2, MINE)
     assert (one.record().promised, one.record().prev) == (Ballot(3, THEIRS), view.record_hash)
     reply = one.run(change_site(one.place, view, accepting(Ballot(2, MINE), b"a head")))
-    assert reply == Preempted(Ballot(3, THEIRS)), "what was replaced is not built upon: it is read again"
+    assert reply == Preempted(Ballot(3, THEIRS)), "a replaced record is not built upon but read again"
     assert one.store.swaps == 1
 
 
 def test_a_swap_that_was_overtaken_twice_is_not_counted(one):
-    """It may have taken effect, but nothing there tells."""
+    """The swap may have taken effect, but nothing in the register shows it."""
     one.store.plan = ["lose reply"]
 
     def they_go_on():
@@ -120,8 +120,8 @@ def test_the_rule_is_applied_again_when_the_record_was_replaced(one):
     assert (after.record.version, after.record.promised) == (3, Ballot(6, MINE))
 
 
-def test_a_swap_that_nobody_heard_of_is_unknown_and_may_land_late(one):
-    """It finds its tag: as if it had been in time. Nobody counted it, and everybody sees it."""
+def test_a_swap_without_an_answer_is_unknown_and_may_arrive_late(one):
+    """It finds its tag and takes effect as if it were on time. No host counted it, and every host sees it."""
     one.store.plan = ["lose"]
     assert one.run(change_site(one.place, None, promising(2, MINE))).kind == "unknown"
     assert one.record() == one.first
@@ -186,7 +186,7 @@ def test_records_of_a_chain_are_no_memory_of_a_register_that_is_swapped(one):
 
 
 def seen_now(one):
-    """The acceptor as a host knows it that read it just now."""
+    """Return the acceptor as known to a host that has just read it."""
     return msgspec.structs.replace(one.place, seen=one.run(read_site(one.place)).witness())
 
 
@@ -199,7 +199,9 @@ def test_a_register_with_an_older_record_went_back_in_time(one):
     assert view.rolled_back
     assert one.run(change_site(place, view, promising(9))).kind == "rolled-back"
     assert one.record() == one.first
-    one.run(change_site(one.place, None, accepting(Ballot(9, MINE), b"chosen later")))  # by a host that did not know
+    one.run(
+        change_site(one.place, None, accepting(Ballot(9, MINE), b"chosen later"))
+    )  # by a host without this information
     assert not one.run(read_site(place)).rolled_back, "it has accepted a ballot above all that it had forgotten"
 
 
@@ -215,7 +217,7 @@ def test_a_register_that_forgot_no_more_than_an_acceptance_went_back_too(one):
 
 
 def test_another_record_of_the_version_that_this_host_saw_is_no_memory(one):
-    """A store that lets two swaps of one record through, or a restored site that somebody wrote to."""
+    """A store that accepts two swaps of one record, or a restored site that was written to."""
     before = one.store.get(STATE)
     one.run(change_site(one.place, None, promising(3, MINE)))
     place = seen_now(one)
@@ -226,7 +228,7 @@ def test_another_record_of_the_version_that_this_host_saw_is_no_memory(one):
     they_promise(one, 4)
     assert one.record().version == place.seen.version + 1
     assert one.run(read_site(place)).rolled_back, "nor is one that was built on it"
-    assert not one.run(read_site(one.place)).rolled_back, "who saw nothing knows nothing"
+    assert not one.run(read_site(one.place)).rolled_back, "a host that saw nothing cannot notice a rollback"
 
 
 def test_a_witness_of_another_life_says_nothing(one):
@@ -244,7 +246,7 @@ def test_a_record_of_another_acceptor_does_not_count(one):
         one.store.put(STATE, place.encode(record))
         assert one.run(read_site(one.place)).kind == "broken"
         assert one.run(change_site(one.place, None, promising(2))).kind == "broken"
-        assert one.store.get(STATE) == place.encode(record), "what is not understood is not replaced"
+        assert one.store.get(STATE) == place.encode(record), "an unintelligible record is not replaced"
     one.store.put(STATE, mine)
     assert isinstance(one.run(read_site(one.place)), SiteView)
 

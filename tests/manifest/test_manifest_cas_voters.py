@@ -31,7 +31,7 @@ def test_a_voter_goes_over_from_a_chain_to_swaps_and_back(sites):
     backup(sites.host("stranger"), "swapped")
     sites.host().set_voters(members({}))
     assert sources(late.read()) == ["as a chain", "by a host that followed", "swapped"]
-    assert NEXT not in [row.name for row in store.list("manifest/acc/")], "what has ended is cleared"
+    assert NEXT not in [row.name for row in store.list("manifest/acc/")], "an ended proposal is cleared"
     assert not sites.host().check()
 
 

@@ -1,4 +1,4 @@
-"""Old records of a chain: they go where they may, and cost nobody anything where they may not (append-only, object lock)."""
+"""Old records of a chain: removed where allowed, and without cost where not (append-only, object lock)."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ OLD_COMMITS = 1200
 
 
 class AppendOnly(MemoryStore):
-    """Nothing is ever deleted; how many names of registers were handed out, and how often a delete was asked for."""
+    """A store that never deletes. It counts the listed names of registers and the requested deletes."""
 
     def __init__(self, *, keeps: bool = True) -> None:
         super().__init__("chain")
@@ -57,7 +57,7 @@ class LockedSites(MixedSites):
         return self.locked
 
     def grow_old(self, commits: int) -> None:
-        """What `commits` quiet commits leave behind."""
+        """The records that `commits` quiet commits leave."""
         config = self.host().read().config
         for name, place in places_of(config, self.keys.repository, self.keys, Witness()).items():
             store = self.locked[name]
@@ -78,11 +78,11 @@ def sites(tmp_path):
     return sites
 
 
-def test_old_records_that_nobody_may_delete_cost_nothing(sites):
+def test_old_records_that_cannot_be_deleted_cost_nothing(sites):
     sites.grow_old(OLD_COMMITS)
     store, host = sites.locked["site0"], Manifest(sites.stores(), sites.keys, MemoryState())
     host.read()
-    assert store.listed > 2 * OLD_COMMITS, "who was never here before reads the whole listing, once"
+    assert store.listed > 2 * OLD_COMMITS, "a new host reads the whole listing, once"
     store.listed = store.refused = 0
     for _ in range(10):
         host.read()
@@ -90,13 +90,13 @@ def test_old_records_that_nobody_may_delete_cost_nothing(sites):
     store.listed = 0
     for copies in range(64):
         host.commit(SetPolicy(Policy(1 + copies % 2)))
-    assert store.listed < OLD_COMMITS, "what collection looks at is bounded too"
-    assert 0 < store.refused <= 64 / 8, "a refusal ends that collection; asked again now and then"
+    assert store.listed < OLD_COMMITS, "the listing read by a collection is bounded too"
+    assert 0 < store.refused <= 64 / 8, "a refusal ends that collection, and later ones try again occasionally"
     assert len(store.versions()) == 1 + 2 * OLD_COMMITS + 2 * 64
     assert not host.check()
 
 
-def test_what_was_locked_goes_a_piece_at_a_time_when_it_no_longer_is(sites):
+def test_records_are_removed_piece_by_piece_after_their_lock_ends(sites):
     sites.grow_old(150)
     host = Manifest(sites.stores(), sites.keys, MemoryState())
     host.read()
@@ -121,7 +121,7 @@ def test_compaction_takes_all_that_it_may(sites):
     assert {len(store.versions()) for store in sites.locked.values()} == {2}
 
 
-def test_the_newest_two_stay_whatever_is_asked(sites):
+def test_the_newest_two_always_stay(sites):
     sites.grow_old(3)
     config = sites.host().read().config
     place = places_of(config, sites.keys.repository, sites.keys, Witness())["site0"]

@@ -1,4 +1,4 @@
-"""What no head names any more goes; what a reader or a writer at work may need stays."""
+"""Objects that no head names are removed, except those that an active reader or writer may need."""
 
 import os
 import threading

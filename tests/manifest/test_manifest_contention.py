@@ -1,4 +1,4 @@
-"""Many hosts at once, at a distance of 50 ms, in virtual time: what was promised, on shorter runs than the benchmark's."""
+"""Many concurrent hosts at a distance of 50 ms, in virtual time: the promised rates, on shorter runs than the benchmark."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_a_hundred_hosts_at_one_tick_are_done_in_ten_seconds():
     assert crowd.tally.gave_up == 0
 
 
-def test_nobody_pays_for_a_crowd_that_is_not_there():
+def test_a_single_host_does_not_pay_for_contention():
     """One host alone: six round trips a commit, one round each, nothing asked of the inbox but when a fold tidies it."""
     crowd = Crowd(3, "cas", TRIP_S)
     continuous(crowd, 1, seconds=5.0)

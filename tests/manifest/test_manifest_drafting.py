@@ -1,4 +1,4 @@
-"""Drafts: the same batch is the same changes, and they fit whatever head is chosen."""
+"""Drafts: the same batch gives the same changes, and they fit any chosen head."""
 
 import os
 
@@ -35,8 +35,8 @@ def test_a_batch_that_is_drafted_again_is_the_same_changes():
     assert host.draft(batch, founded()) != first
 
 
-def test_what_was_drafted_on_a_head_that_lost_fits_a_shorter_one():
-    """A proposer drafts on what was accepted under the highest ballot; something else may be chosen after all."""
+def test_a_draft_on_a_head_that_lost_fits_a_shorter_one():
+    """A proposer drafts on the value accepted under the highest ballot. Another value may be chosen in the end."""
     chosen = grown(founded(), 30)
     lost = grown(chosen, 4)
     for op in (OpenSession(kind="backup", host_id="h", host="h", source="home"), SetPolicy(Policy(3))):
@@ -44,7 +44,7 @@ def test_what_was_drafted_on_a_head_that_lost_fits_a_shorter_one():
         assert isinstance(after, State), after
 
 
-def test_what_was_drafted_long_ago_does_not_fit():
+def test_an_old_draft_does_not_fit():
     early = grown(founded(), 30)
     changes = drafts().draft([OpenSession(kind="backup", host_id="h", host="h", source="home")], early)
     assert apply_all(grown(early, 400), changes).reason == "stale-open"

@@ -1,4 +1,4 @@
-"""A first version that arrives late: what it meets at a chain that began, went on and was collected without it."""
+"""A first version that arrives late at a chain that was begun, continued and collected without it."""
 
 import pytest
 from manifest_world import Sites
@@ -50,7 +50,7 @@ def test_a_first_version_that_lands_in_the_hole_of_a_collected_one_begins_nothin
     assert version_name(place.prefix, 1) in site  # it is there, and void
 
 
-def test_a_first_version_counts_when_somebody_has_built_on_it_already(sites):
+def test_a_first_version_counts_if_another_host_has_already_built_on_it(sites):
     config = Config(1, 1, (Voter("site0", "site0/main", bytes(16)),), 1)
     place = places_of(config, sites.keys.repository, sites.keys, Witness())["site0"]
     ours = found(place.chain, Ballot(1, b"o" * 16), b"ours", b"o" * 16)

@@ -1,4 +1,4 @@
-"""A recovery from sites that hold what nobody of ours wrote: junk seals, invented names, seals of another recovery."""
+"""A recovery from sites with foreign objects: junk seals, invented names, seals of another recovery."""
 
 import pytest
 from manifest_world import Sites, backup, sources

@@ -1,4 +1,4 @@
-"""Files of absurd size on one site, wherever the manifest looks: they are not read whole, and nobody is stopped by them."""
+"""Files of absurd size on one site, in all places that the manifest reads: they are not read whole and block no command."""
 
 import os
 
@@ -8,7 +8,7 @@ from manifest_world import Sites, backup, sources
 from drtool.manifest.names import INBOX, inbox_key
 
 HUGE_BYTES = 1 << 50
-"""No memory holds it: whoever reads it whole dies of it. The file has holes only."""
+"""Larger than any memory: reading it whole would kill the process. The file is sparse."""
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def sites(tmp_path):
 
 
 def grow(path):
-    """Makes it so large; less where the file system has a limit."""
+    """Make the file this large, or smaller if the file system has a limit."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size_bytes = HUGE_BYTES
     with path.open("r+b" if path.exists() else "wb") as file:

@@ -1,4 +1,4 @@
-"""The inbox: what may lie there, what becomes of it, and that nothing that lies there does harm."""
+"""The inbox: its valid contents, their handling, and the harmlessness of invalid contents."""
 
 import os
 import threading
@@ -72,7 +72,7 @@ def in_company(manifest: Manifest) -> Manifest:
     return manifest
 
 
-# what may lie there
+# valid contents
 
 
 def test_names_are_op_ids_and_anything_else_is_none():
@@ -90,7 +90,7 @@ def test_names_are_op_ids_and_anything_else_is_none():
     assert op_id_of(f"{INBOX}{session.hex()}.{'9' * 40}") is None
 
 
-def test_only_what_is_rejected_for_ever_once_it_is_rejected_may_be_left(sites, manifest):
+def test_only_changes_that_stay_rejected_may_be_left(sites, manifest):
     state = manifest.read().state
     session = os.urandom(16)
 
@@ -116,7 +116,7 @@ def test_an_entry_comes_back_as_it_was_left(sites, manifest):
     assert fetched.foreign == {}
 
 
-def test_what_nobody_with_the_key_has_put_there_is_passed_over_and_named(sites, manifest):
+def test_objects_not_made_with_the_key_are_skipped_and_named(sites, manifest):
     view = manifest.read()
     change = opening(view.state)
     entry = inbox.Entry(view.config.generation, view.config.recovery, (change,))
@@ -149,7 +149,7 @@ def test_what_nobody_with_the_key_has_put_there_is_passed_over_and_named(sites, 
         assert fetched.foreign == {"site0": [entry.key]}, what
 
 
-def test_a_site_that_holds_garbage_does_not_hide_what_the_others_hold(sites, manifest):
+def test_a_site_with_garbage_does_not_hide_changes_at_other_sites(sites, manifest):
     view = manifest.read()
     key = leave(sites, view, opening(view.state))
     sites.stores()["site0"].put(key, b"garbage")
@@ -180,7 +180,7 @@ def test_an_entry_under_a_key_that_this_host_lacks_is_left_alone(sites, manifest
     assert (fetched.entries, fetched.foreign) == ([], {})
 
 
-# what becomes of it
+# handling
 
 
 def test_a_batch_takes_each_entry_whole_or_not_at_all(sites, manifest):
@@ -199,7 +199,7 @@ def test_a_batch_takes_each_entry_whole_or_not_at_all(sites, manifest):
     assert commit.apply_all(state, batch.changes) == batch.state
 
 
-def test_a_batch_is_bounded_and_what_is_too_large_now_holds_up_nobody(sites, manifest):
+def test_a_batch_is_bounded_and_a_change_too_large_for_it_delays_no_other(sites, manifest):
     state = manifest.read().state
     own, wide, small = opening(state), opening(state, source="x" * 5000), opening(state)
     after = commit.apply_all(state, [own])
@@ -221,7 +221,7 @@ def test_the_order_changes_with_every_head_and_the_applied_are_not_in_it(sites, 
     assert set(inbox.waiting(names, after, b"")) == {inbox.key_of([change]) for change in changes[5:]}
 
 
-def test_whoever_has_met_others_commits_what_they_left_in_one_head(sites, manifest):
+def test_a_host_that_met_others_commits_their_changes_in_one_head(sites, manifest):
     view = manifest.read()
     left = [opening(view.state) for _ in range(5)]
     for change in left:
@@ -242,7 +242,7 @@ def test_a_run_remembers_that_others_were_there_until_it_is_alone(sites, manifes
     assert not crowd.met
 
 
-def test_the_owner_whose_change_another_committed_only_reads(sites, manifest):
+def test_an_owner_only_reads_if_another_host_committed_its_change(sites, manifest):
     view = manifest.read()
     change = opening(view.state)
     leave(sites, view, change)
@@ -255,8 +255,8 @@ def test_the_owner_whose_change_another_committed_only_reads(sites, manifest):
     assert owner._local.outstanding() == ()
 
 
-def test_a_promise_that_nobody_finishes_delays_the_next_commit_and_no_more(sites, manifest):
-    """Its owner died: the next host leaves its change in the inbox, waits, goes on by itself, and cleans up."""
+def test_an_abandoned_promise_only_delays_the_next_commit(sites, manifest):
+    """Its owner died: the next host leaves its change in the inbox, waits, then continues alone, and cleans up."""
     seen = []
 
     def die(_step, request):
@@ -276,7 +276,7 @@ def test_a_promise_that_nobody_finishes_delays_the_next_commit_and_no_more(sites
     assert host._local.outstanding() == ()
 
 
-def test_a_rejection_is_told_to_who_has_left_its_change(sites, manifest):
+def test_a_rejection_reaches_the_host_that_left_the_change(sites, manifest):
     opened = manifest.commit(OpenSession(kind="backup", host_id="host", host="host"))
     manifest.commit(CloseSession(opened.session))
     host = in_company(sites.host())
@@ -286,10 +286,10 @@ def test_a_rejection_is_told_to_who_has_left_its_change(sites, manifest):
     assert lying_there(sites) == set()
 
 
-# what comes late, or never should have come
+# late or unwanted arrivals
 
 
-def test_what_lands_a_day_late_changes_nothing_and_is_taken_away(sites, manifest, monkeypatch):
+def test_a_change_that_arrives_a_day_late_has_no_effect_and_is_removed(sites, manifest, monkeypatch):
     monkeypatch.setattr(commit, "RECENT_LIMIT", 6)
     view = manifest.read()
     first = opening(view.state)
@@ -310,7 +310,7 @@ def test_what_lands_a_day_late_changes_nothing_and_is_taken_away(sites, manifest
     assert lying_there(sites) == set()
 
 
-def test_a_fold_takes_away_what_has_no_future_and_leaves_what_has(sites, manifest, monkeypatch):
+def test_a_fold_removes_only_changes_that_can_never_be_committed(sites, manifest, monkeypatch):
     monkeypatch.setattr(commit, "RECENT_LIMIT", 4)
     view = manifest.read()
     alive = leave(sites, view, opening(view.state))
@@ -322,7 +322,7 @@ def test_a_fold_takes_away_what_has_no_future_and_leaves_what_has(sites, manifes
     assert dead != alive
 
 
-def test_a_flood_at_one_site_holds_up_nobody(sites, manifest):
+def test_a_flood_at_one_site_delays_no_host(sites, manifest):
     view = manifest.read()
     change = opening(view.state)
     leave(sites, view, change)

@@ -1,4 +1,4 @@
-"""The table of key slots: each change follows the one before, and nobody is ever locked out by one."""
+"""The table of key slots: each change follows the one before, and none can lock out all users."""
 
 import msgspec
 import pytest
@@ -48,7 +48,7 @@ def test_a_table_follows_the_one_before(host):
         replace(TWO, drawn=0),
     ],
 )
-def test_a_table_that_would_lock_somebody_out_is_refused(host, table):
+def test_a_table_that_would_lock_users_out_is_refused(host, table):
     assert host.do(SetKeys(table, sid(1)), sid(1)) == "bad-keys"
     assert host.state.keys == ONE
 
@@ -62,7 +62,7 @@ def test_a_generation_never_goes_back(host):
     assert host.do(SetKeys(replace(rotated, epoch=3), sid(1)), sid(1)) is None
 
 
-def test_what_an_early_version_wrote_is_read_without_a_table():
+def test_a_manifest_of_an_early_version_is_read_without_a_table():
     state = founded()
     assert state.keys == KeyTable()
     packed = msgspec.msgpack.decode(msgspec.msgpack.encode(state.core()))

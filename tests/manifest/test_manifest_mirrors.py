@@ -42,7 +42,7 @@ class MirrorSites(Sites):
         return sorted((self.root / place.partition("/")[0] / kind).glob("*"))
 
     def alone(self, place):
-        """What a stranger reads who reaches this one target only."""
+        """Return the manifest as read by a stranger who reaches only this target."""
         site = place.partition("/")[0]
         port = {site: LocalStore.open(self.root / site)}
         return super().host(f"stranger of {site}", sites=port, stores=lambda: {place: port[site]})
@@ -50,7 +50,7 @@ class MirrorSites(Sites):
 
 @pytest.fixture
 def sites(tmp_path, monkeypatch):
-    monkeypatch.setattr(commit, "RECENT_LIMIT", 6)  # so that short histories fold
+    monkeypatch.setattr(commit, "RECENT_LIMIT", 6)  # makes short histories fold
     sites = MirrorSites(tmp_path)
     sites.found()
     return sites
@@ -63,7 +63,7 @@ def folded(host, count=8):
     return host.read()
 
 
-def test_every_place_tells_everything_by_itself_after_folds_too(sites):
+def test_every_place_alone_provides_everything_even_after_folds(sites):
     view = folded(sites.host())
     assert view.learned.checkpoint is not None
     for place in PLACES:
@@ -114,7 +114,7 @@ def test_an_older_writer_never_replaces_a_newer_copy(sites):
         backup(sites.host("late", hook=late))
     backup(sites.host("fast"), "newer")
     newest = sites.host().read().sequence
-    for (place, name), data in held.items():  # what was on its way lands now
+    for (place, name), data in held.items():  # delayed requests arrive now
         LocalStore.open(sites.root / place.partition("/")[0]).put(name, data)
     assert held
     for place in PLACES:
@@ -200,7 +200,7 @@ def test_a_quorum_that_was_set_back_is_found_out_by_the_copies(sites, tmp_path):
 
 
 def test_pages_that_others_may_need_are_never_swept(sites):
-    """A host that knows what was there sweeps after its own next commit; pages of a newer head came after its listing."""
+    """A host with an older listing sweeps after its next commit. Pages of a newer head arrived after that listing."""
     slow, fast = sites.host("slow"), sites.host("fast")
     backup(slow)
     folded(fast)
@@ -208,10 +208,10 @@ def test_pages_that_others_may_need_are_never_swept(sites):
     for place in PLACES:
         assert len(sources(sites.alone(place).read_offline(place.partition("/")[0]))) == 10
     backup(sites.host("tidy"))
-    assert all(len(sites.mirrors(place)) == 2 for place in PLACES), "what one host does not know of, the next removes"
+    assert all(len(sites.mirrors(place)) == 2 for place in PLACES), "the next host removes pages unknown to the first"
 
 
-def test_what_may_not_be_deleted_stays_and_harms_no_reader(sites, monkeypatch):
+def test_pages_that_cannot_be_deleted_stay_and_harm_no_reader(sites, monkeypatch):
     def refuse(_store, _name):
         raise StoreError("append only", target="")
 

@@ -1,4 +1,4 @@
-"""What lies under a head: it stays small, the past stays readable, and a run fetches only what changed."""
+"""Pages under a head: they stay small, the past stays readable, and a run fetches only changed pages."""
 
 import os
 
@@ -141,7 +141,7 @@ def test_ten_thousand_snapshots_fit_into_a_tenth_of_twenty_megabytes():
     assert history.reference.size_bytes < 20_000
 
 
-def test_the_next_fold_writes_only_what_changed():
+def test_the_next_fold_writes_only_changed_pages():
     history = History()
     for _ in range(60):
         history.add(32)
@@ -169,7 +169,7 @@ def test_forgetting_any_snapshots_keeps_the_others(steps, rng):
 
 
 def test_a_long_history_over_real_sites(tmp_path, monkeypatch):
-    """Small limits: forty backups fold, merge and retire; every host reads the same, from a few small objects."""
+    """With small limits, forty backups fold, merge and retire. Every host reads the same, from a few small objects."""
     monkeypatch.setattr("drtool.manifest.commit.RECENT_LIMIT", 6)
     monkeypatch.setattr("drtool.manifest.pages.RETIRED_CHANGES", 12)
     sites = Sites(tmp_path, 1)
@@ -255,12 +255,12 @@ def test_an_object_that_a_site_lists_and_that_has_rotted_is_stored_again():
             case Put(data=data):
                 return stored.append(data)
 
-    assert told(store_missing(SiteName("a"), objects), answer) is True
+    assert outcome(store_missing(SiteName("a"), objects), answer) is True
     assert sorted(stored) == [b"absent", b"rotten"]
 
 
-def told(talk, answer):
-    """What a conversation comes to."""
+def outcome(talk, answer):
+    """Return the result of a conversation."""
     reply = None
     while True:
         try:

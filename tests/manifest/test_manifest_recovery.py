@@ -1,4 +1,4 @@
-"""A majority lost for ever: generations, forks, what is given up, and what comes back. Real directories."""
+"""A permanently lost majority: generations, forks, abandoned changes, and returning sites. Uses real directories."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def sites(tmp_path):
 
 
 def lose(sites, *names):
-    """These sites are gone; returns where they were put, so that a test can bring them back."""
+    """Remove these sites, and return their new paths, from which a test can bring them back."""
     aside = sites.root.parent / "aside"
     aside.mkdir(exist_ok=True)
     for name in names:
@@ -54,7 +54,7 @@ def test_one_survivor_of_three_goes_on(sites):
 
 
 def test_a_survivor_that_missed_a_rotation_is_read_without_the_newer_key_after_a_recovery(sites):
-    """Another site, which is not named as a survivor, told the administrator of the rotation."""
+    """The administrator learned of the rotation from another site, which is not named as a survivor."""
     backup(sites.found(), "before")
     lose(sites, "site1", "site2")
     old = sites.keys
@@ -76,7 +76,7 @@ def test_the_newest_of_the_survivors_is_taken(sites):
     lose(sites, "site1")
     bring_back(sites, "site1")
     del manifest
-    # site0 lags, site1 is up to date; site2 is lost. A quorum is there, so it is refused …
+    # site0 lags, site1 is up to date; site2 is lost. There is a quorum, so recovery is refused …
     with pytest.raises(Refused, match="nothing needs to be recovered"):
         sites.host("admin").recover(["site0", "site1"])
 
@@ -119,7 +119,7 @@ def test_after_a_recovery_voters_can_be_added_again(sites):
 
 
 def test_a_site_of_the_lost_majority_that_comes_back_is_fenced(sites):
-    """Its register is sealed by the next run, and hosts that know only the old generation are led to the new one."""
+    """Its register is sealed by the next run, which leads hosts of the old generation to the new one."""
     sites.found()
     late = sites.host("late")
     late.read()
@@ -136,7 +136,7 @@ def test_a_site_of_the_lost_majority_that_comes_back_is_fenced(sites):
     assert sources(sites.host("late").read()) == ["after"]
 
 
-def test_what_only_the_lost_majority_acknowledged_is_said_and_this_hosts_own_comes_back(sites):
+def test_losses_of_the_majority_are_reported_and_changes_of_this_host_return(sites):
     manifest = sites.found()
     backup(manifest, "early")
     lose(sites, "site0")
@@ -159,7 +159,7 @@ def test_what_only_the_lost_majority_acknowledged_is_said_and_this_hosts_own_com
     assert len(list(sites.host().read().state.snapshots)) == 2
 
 
-def test_what_a_prune_has_removed_since_does_not_come_back(sites):
+def test_objects_removed_by_a_later_prune_do_not_come_back(sites):
     """The lost line's packs and segments were garbage to the prune: a snapshot without them would stop every later prune."""
     manifest = sites.found()
     lose(sites, "site0")
@@ -190,7 +190,7 @@ def forget(manifest, *ids):
 
 
 def prune(manifest):
-    """What a prune changes in the catalogue: it drops the forgotten snapshots, and removes one pack."""
+    """Change the catalogue as a prune does: drop the forgotten snapshots, and remove one pack."""
     session = manifest.commit(OpenSession(kind="prune", host_id="admin", host="admin")).session
     kept = manifest.keep_names(NameList(packs=os.urandom(32)), 100)
     view = manifest.commit(Condemn(kept, manifest.read().sequence, session)).view
@@ -200,7 +200,7 @@ def prune(manifest):
 
 
 def settled(sites, host):
-    """What a run of this host adds again, and what it says."""
+    """Return the changes that a run of this host adds again, and its messages."""
     notes = []
     manifest = sites.host(host, trace=notes.append)
     manifest.read()
@@ -316,7 +316,7 @@ def test_two_administrators_make_a_fork_that_is_named_and_healed_by_a_person(tmp
 
 
 def test_a_name_that_one_site_invents_is_no_fork(sites):
-    """Whoever can write to one site could stop every command otherwise."""
+    """Otherwise, write access to one site would be enough to stop every command."""
     backup(sites.found(), "before")
     invent(sites, "site2", "g0001")
     assert sources(sites.host("stranger").read()) == ["before"]
@@ -346,7 +346,7 @@ class Died(Exception):
 
 @pytest.mark.sampled
 def test_a_recovery_that_dies_at_any_step_is_finished_by_running_it_again(tmp_path):
-    """Every numbered step, then another administrator runs the same recovery; the first one's changes never fork."""
+    """After each step, another administrator runs the same recovery. The changes of the first never fork."""
     sites = Sites(tmp_path / "world", 5)
     backup(sites.found(), "before")
     lose(sites, "site2", "site3", "site4")

@@ -35,7 +35,7 @@ def rejected(host, op):
 
 
 def condemned(host, session, count=3):
-    """Condemns some names; the view after it."""
+    """Condemn some names, and return the view after it."""
     marked = host.read().sequence
     kept = host.keep_names(names(count), 100 * count)
     return host.commit(Condemn(kept, marked, session)).view
@@ -81,13 +81,13 @@ def test_nothing_is_removed_while_a_session_from_before_is_open(sites):
     assert rejected(host, op) == "sessions-open"
     host.commit(AddSnapshot(writer, snapshot(writer)))
     assert rejected(host, op) == "changed-since"
-    late = opened(host, "backup")  # it opened after: what is condemned is absent for it
+    late = opened(host, "backup")  # opened later, so condemned objects are absent for it
     view = host.read()
     op = Remove(row.sequence, row.objects, view.sequence, ("a/main",), session=session)
     assert host.commit(op).view.state.session(late) is not None
 
 
-def test_what_is_condemned_can_be_withdrawn_and_not_condemned_twice(sites):
+def test_condemned_objects_can_be_withdrawn_and_not_condemned_twice(sites):
     host = sites.found()
     session = opened(host)
     view = condemned(host, session)
@@ -150,7 +150,7 @@ def test_a_list_that_was_kept_by_other_voters_is_stored_again_before_a_head_name
     assert view.config.number == 2
 
 
-def test_a_list_that_no_site_has_is_named_and_what_to_do(sites):
+def test_a_list_missing_at_every_site_is_named_with_a_remedy(sites):
     host = sites.found()
     session = opened(host)
     view = condemned(host, session)

@@ -40,7 +40,7 @@ def newest_record(sites, name):
     return max((sites.root / name / PREFIX).iterdir())
 
 
-def test_what_was_committed_is_read_by_every_host(sites, manifest):
+def test_every_host_reads_a_commit(sites, manifest):
     committed = backup(manifest)
     view = sites.host("another").read()
     assert (view.sequence, view.digest) == (committed.view.sequence, committed.view.digest)
@@ -67,7 +67,7 @@ def test_nothing_there_is_said_so(sites):
 
 
 def test_a_quiet_commit_takes_six_round_trips_and_a_read_two(sites, manifest):
-    """For a host that was the last to write; one more for a host that was not: it reads the predecessor."""
+    """For the last host that wrote. Another host needs one more, to read the predecessor."""
     steps: list[object] = []
     host = sites.host(hook=lambda _step, request: steps.append(request))
     host.read()
@@ -118,7 +118,7 @@ def test_a_majority_that_is_away_is_said_at_once(sites, manifest):
 
 
 class Hanging:
-    """A site that answers when it is told to, which may be never."""
+    """A site that answers on command, which may never come."""
 
     def __init__(self, store) -> None:
         self._store = store
@@ -242,7 +242,7 @@ def test_a_majority_that_went_back_in_time_is_not_believed(sites, manifest):
 
 
 def test_a_fork_is_noticed_by_a_host_that_saw_the_other_past(sites, manifest):
-    """All sites restored from before, then written to by a host that knows nothing."""
+    """All sites are restored from earlier copies, and then written to by a new host."""
     shutil.copytree(sites.root, sites.root.parent / "before", ignore=shutil.ignore_patterns("state"))
     backup(manifest, "seen")
     for name in sites.names:
@@ -256,7 +256,7 @@ def test_a_fork_is_noticed_by_a_host_that_saw_the_other_past(sites, manifest):
     with pytest.raises(Diverged):
         sites.host().commit(SetPolicy(Policy(1)))
     assert ("", "witness") in [(p.site, p.kind) for p in sites.host().check()]
-    with pytest.raises(Diverged, match="history differs") as caught:  # what `repair` does to the catalogue
+    with pytest.raises(Diverged, match="history differs") as caught:  # as `repair` does to the catalogue
         sites.host().refresh()
     assert "manifest recover" in caught.value.hint
     after = sites.host().read()
@@ -265,7 +265,7 @@ def test_a_fork_is_noticed_by_a_host_that_saw_the_other_past(sites, manifest):
     assert sites.host().commit(SetPolicy(Policy(1))).view.problems == ()
 
 
-def test_a_configuration_whose_seals_prove_nothing_is_not_written_to(sites, manifest):
+def test_a_configuration_with_unproven_seals_is_not_written_to(sites, manifest):
     for name in sites.names:
         (sites.root / name / PREFIX / "z-sealed").write_bytes(b"")
     with pytest.raises(NoQuorum, match="sealed"):
@@ -313,7 +313,7 @@ def test_phases_are_traced_by_their_names(sites, manifest):
 
 
 def in_child(work) -> int:
-    """Run `work` in a forked process; returns its wait status."""
+    """Run `work` in a forked process, and return its wait status."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -349,8 +349,8 @@ def test_four_processes_commit_at_once(sites, manifest):
     assert not sites.host().check()
 
 
-def test_a_committer_killed_at_any_step_harms_nobody(sites, manifest):
-    """SIGKILL before every request of a commit, one after the other; the next committer goes on each time."""
+def test_a_committer_killed_at_any_step_harms_no_other_host(sites, manifest):
+    """SIGKILL before every request of a commit, in turn. The next committer continues each time."""
     killed = 0
     for step in range(1, 500):
 

@@ -83,7 +83,7 @@ class Host:
         return make_change(op, session, self.counters[session], 0, "h")
 
     def do(self, op, session: bytes) -> str | None:
-        """Apply; the reason if it was rejected."""
+        """Apply the change, and return the reason if it was rejected."""
         after = apply(self.state, self.change(op, session))
         if isinstance(after, Rejection):
             return after.reason
@@ -188,7 +188,7 @@ def test_under_a_mover_targets_come_and_change_but_none_goes():
     assert host.do(SetRing(4, TARGETS[:1], sid(1)), sid(1)) is None
 
 
-def test_forgotten_snapshots_are_remembered_with_who_and_when():
+def test_forgotten_snapshots_are_recorded_with_host_and_time():
     host = Host()
     rows = []
     for number in range(3):
@@ -252,21 +252,21 @@ def test_a_run_that_is_recorded_again_is_one_run():
 @pytest.mark.parametrize(
     "bad", [{"verdict": "x" * 300}, {"plan": ""}, {"objectives": (RunObjective("rto", None, 1.0),) * 17}]
 )
-def test_what_would_make_the_state_grow_is_no_run(bad):
+def test_a_run_that_would_grow_the_state_is_refused(bad):
     host = Host()
     host.open(sid(1), kind="admin")
     values = {name: getattr(run_of("drill", 1), name) for name in RecordedRun.__struct_fields__}
     assert host.do(RecordRun(RecordedRun(**(values | bad)), sid(1)), sid(1)) == "bad-run"
 
 
-def test_a_core_of_an_earlier_version_knows_no_runs():
+def test_a_core_of_an_earlier_version_has_no_runs():
     rows = msgspec.msgpack.decode(msgspec.msgpack.encode(founded().core()))
     older = msgspec.msgpack.encode(rows[: Core.__struct_fields__.index("runs")])
     assert msgspec.msgpack.decode(older, type=Core).runs == ()
 
 
 def draw_change(action, host: Host, rows: list) -> Change:
-    """A change that may or may not make sense; counters repeat now and then, as late duplicates do."""
+    """A change that may be invalid. Counters sometimes repeat, as with late duplicates."""
     kind, one, two, counter = action
     session = sid(one)
     ops = {
@@ -327,7 +327,7 @@ def test_a_change_of_a_newer_program_is_never_skipped():
 
 
 def test_a_field_that_a_newer_program_added_keeps_the_digest():
-    """The op's bytes travel as they were written, whatever this version understands of them."""
+    """The bytes of an op are passed on as written, even if this version does not understand all of them."""
     raw = msgspec.msgpack.encode(["close-session", sid(1), "a field from the future"])
     change = Change(sid(1), 1, 0, "h", msgspec.Raw(raw))
     again = msgspec.msgpack.decode(encode_change(change), type=Change)

@@ -1,6 +1,6 @@
-"""The protocol, told: what each site is asked and answers, in `transcripts/`. Compared word for word, so that it stays true.
+"""The requests to and answers of each site, in `transcripts/`, compared word for word to keep them true.
 
-After a change that is meant: `python tests/sim/run.py --transcripts` writes them anew; read what changed before you commit.
+After an intended change, `python tests/sim/run.py --transcripts` rewrites them. Read the differences before you commit.
 """
 
 import sys
@@ -16,9 +16,9 @@ TRANSCRIPTS = Path(__file__).parent / "transcripts"
 
 
 @pytest.mark.parametrize("name", sorted(STORIES))
-def test_the_protocol_is_as_it_is_told(name):
+def test_the_protocol_matches_its_transcript(name):
     assert STORIES[name]() == (TRANSCRIPTS / f"{name}.txt").read_text(encoding="utf-8")
 
 
-def test_every_transcript_is_told_by_a_story():
+def test_every_transcript_has_a_story():
     assert {path.stem for path in TRANSCRIPTS.iterdir()} == set(STORIES)

@@ -1,4 +1,4 @@
-"""Who goes when: courtesy among proposers, tried without any clock but the one in the test."""
+"""The order of proposers that yield to each other, with no clock but the one in the test."""
 
 import pytest
 
@@ -14,7 +14,7 @@ TRIP_S = 0.05
 
 
 class Host:
-    """One commit's turns at a time that the test says; a draw gives `share`."""
+    """The turns of one commit at a time set by the test. A draw gives `share`."""
 
     def __init__(self, share: float = 0.0, *, met_others: bool = False) -> None:
         self.now_s, self.share = 100.0, share
@@ -50,14 +50,14 @@ IDLE = [Ballot(5, OTHER)] * 3
 BUSY = [Ballot(6, OTHER), Ballot(5, OTHER), Ballot(5, OTHER)]
 
 
-def test_who_meets_nobody_waits_for_nothing():
+def test_a_host_without_competitors_does_not_wait():
     host = Host()
     host.sees(*IDLE)
     assert not host.turns.waits(None)
     assert not host.turns.met_others
 
 
-def test_ones_own_promise_is_nobody_else():
+def test_a_hosts_own_promise_is_no_competitor():
     host = Host()
     host.sees(*[Ballot(6, ME)] * 3)
     assert not host.turns.busy

@@ -43,7 +43,7 @@ def _length(text, bounds, narrow, wide):
 
 
 def piecewise(cutter, text, sizes):
-    """The cuts of `text` handed over in buffers that grow by `sizes`, what is left over carried into the next."""
+    """Return the cuts of `text` in buffers that grow by `sizes`, each remainder carried into the next."""
     cuts, carried, at = [], b"", 0
     for size in sizes:
         carried += text[at : at + size]

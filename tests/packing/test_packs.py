@@ -1,4 +1,4 @@
-"""Packs give back what was put in, refuse every changed byte, and survive hostile numbers."""
+"""Packs return their contents, refuse every changed byte, and survive hostile numbers."""
 
 import os
 
@@ -48,7 +48,7 @@ chunk_texts = st.one_of(st.binary(min_size=1, max_size=300), st.integers(1, 100_
 
 @settings(max_examples=sample(50))
 @given(st.lists(st.lists(chunk_texts, min_size=1, max_size=5), max_size=6), st.sampled_from(PackKind))
-def test_a_pack_gives_back_what_was_put_in(blocks, kind):
+def test_a_pack_returns_its_contents(blocks, kind):
     name, data, contents = build(blocks, kind)
     assert name == object_name(data)
     assert read_footer(KEYRING, data) == contents
@@ -115,7 +115,7 @@ def test_no_trailer_leads_outside_of_its_pack(trailer, size_bytes):
 
 
 def forge(footer_text, blocks=(b"x" * 20,)):
-    """A pack whose footer somebody with the key made by hand."""
+    """A pack with a footer made by hand with the key."""
     sealer = KEYRING.sealer(SealKind.PACK)
     parts = [sealer.part(number, block) for number, block in enumerate(blocks)]
     footer = sealer.footer(len(parts), footer_text)
@@ -201,7 +201,7 @@ def test_a_block_that_was_compressed_by_others_decompresses():
 
 
 @pytest.mark.parametrize("size", [63 * 1024, 64 * 1024, 200_000])
-def test_what_does_not_shrink_is_stored_as_it_is(size):
+def test_incompressible_blocks_are_stored_uncompressed(size):
     noise = os.urandom(size)
     assert pack.compress(COMPRESSOR, noise)[0] == pack.Codec.RAW
     codec, body = pack.compress(COMPRESSOR, b"abc" * size)
@@ -279,7 +279,7 @@ def test_a_bundle_takes_chunks_until_it_is_full(sizes):
     assert (len(bundle), bundle.text, bundle.full) == (0, b"", False)
 
 
-def test_a_bundle_refuses_what_it_has_no_room_for():
+def test_a_full_bundle_refuses_more_blocks():
     bundle = Bundle()
     with pytest.raises(ValueError, match="bundle"):
         bundle.add(ChunkId(ID), bytes(LARGE_CHUNK_BYTES))

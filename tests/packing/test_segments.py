@@ -1,4 +1,4 @@
-"""Segments find what a dict would find, and nothing else, whatever happened to their bytes."""
+"""Segments find the same as a dict, and nothing else, even with damaged bytes."""
 
 import random
 from itertools import count
@@ -37,7 +37,7 @@ def id_of(number):
 
 
 def contents_of(block_sizes, numbers):
-    """A pack's contents: blocks of so many chunks, whose ids are numbered and whose lengths are 1, 2, 3…"""
+    """The contents of a pack: blocks of so many chunks, with numbered ids and lengths 1, 2, 3…"""
     blocks = []
     for size in block_sizes:
         lengths = tuple(range(1, size + 1))
@@ -47,7 +47,7 @@ def contents_of(block_sizes, numbers):
 
 
 def segment_of(packs_of_blocks):
-    """(sealed segment, what a dict knows) for packs with blocks of so many chunks."""
+    """Return a sealed segment and the equivalent dict, for packs with blocks of so many chunks."""
     numbers = count()
     table, rows, model = [], [], {}
     for number, block_sizes in enumerate(packs_of_blocks):
@@ -67,7 +67,7 @@ def segment_of(packs_of_blocks):
 
 @settings(max_examples=sample(60))
 @given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), max_size=6))
-def test_a_segment_finds_what_a_dict_finds(packs):
+def test_a_segment_finds_the_same_as_a_dict(packs):
     sealed, model = segment_of(packs)
     reader = SegmentReader(unseal_segment(KEYRING, sealed))
     assert reader.row_count == len(model)
@@ -98,7 +98,7 @@ def test_a_segment_of_any_number_of_rows_is_complete(rows):
 @settings(max_examples=sample(60))
 @given(st.lists(st.binary(min_size=1, max_size=1), min_size=1, max_size=60), st.integers(0, 255))
 def test_ids_of_one_byte_repeated_do_not_confuse_the_search(bytes_, salt):
-    """A match across two rows is none; nor do ids that all share one prefix hide each other."""
+    """A match across two rows does not count, and ids with a common prefix do not hide each other."""
     ids = sorted({byte * 31 + bytes([salt ^ number % 3]) for number, byte in enumerate(bytes_)})
     table = [SegmentPack(PackId(bytes(32)), 10**6, 1, (), ((1016, 0, 1000),), HEADER)]
     rows = [chunk + bytes(6) + number.to_bytes(3, "big") + b"\0\0\1" for number, chunk in enumerate(ids)]
@@ -152,7 +152,7 @@ def test_the_pages_of_a_segment_cannot_change_places():
 
 
 def forge(table, rows=b"", footer=None, parts=None):
-    """A segment that somebody with the key made by hand."""
+    """A segment made by hand with the key."""
     sealer = KEYRING.sealer(SealKind.SEGMENT)
     sealed_table = sealer.part(0, table)
     pages = [
@@ -239,7 +239,7 @@ def test_an_id_of_another_length_is_a_format_error(length, small):
 
 
 def answers(form, model):
-    """What a reader of this cached form says about every chunk, or that it refuses."""
+    """Return the answers of a reader of this cached form for every chunk, or its refusal."""
     try:
         reader = SegmentReader(form)
         return {chunk: reader.locate(chunk) for chunk in model}
@@ -291,7 +291,7 @@ def test_spans_are_where_the_blocks_lie():
     assert [length for _, length in spans] == [block.length for block in contents.blocks]
 
 
-def test_a_form_from_before_is_refused_so_that_it_is_made_anew(small):
+def test_a_form_of_an_earlier_version_is_refused_to_be_rebuilt(small):
     form = unseal_segment(KEYRING, small[0])
     assert form[:4] == segment._CACHE_MAGIC
     with pytest.raises(FormatError, match="does not begin with its magic"):

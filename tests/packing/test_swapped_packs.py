@@ -8,7 +8,7 @@ SIZE_BYTES = 120_000  # less than any cut: one chunk, a pack of its own in each 
 
 
 def data_packs(site):
-    """The packs whose length is that of one incompressible chunk."""
+    """Return the packs with the length of one incompressible chunk."""
     return [path for path in site.glob("packs/*/*") if path.stat().st_size > SIZE_BYTES]
 
 

@@ -1,4 +1,4 @@
-"""Acceptor records: what comes back is what was written, and nothing else is ever believed."""
+"""Acceptor records: they are read back as written, and other bytes are never accepted."""
 
 import pytest
 from blake3 import blake3

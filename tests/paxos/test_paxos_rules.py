@@ -1,4 +1,4 @@
-"""The two rules, quorums and the choice of value; and rounds of them, as transcripts that read as documentation."""
+"""The two rules, quorums and the choice of value, and whole rounds as transcripts that serve as documentation."""
 
 from itertools import combinations
 
@@ -27,7 +27,7 @@ TOKEN = bytes(16)
 
 
 def ballot(text: str) -> Ballot:
-    """`8.paris` as a ballot whose proposer is a readable name."""
+    """Return `8.paris` as a ballot with a readable name as its proposer."""
     number, _, name = text.partition(".")
     return Ballot(int(number), name.encode().ljust(16, b"\0"))
 
@@ -117,7 +117,7 @@ def test_one_ballot_carries_one_value_at_an_acceptor():
         ("vvww", 4, 3, "any"),
     ],
 )
-def test_a_ballot_with_two_values_is_decided_by_what_may_have_a_quorum(values, voters, quorum, adopted):
+def test_a_ballot_with_two_values_is_decided_by_a_possible_quorum(values, voters, quorum, adopted):
     promises = [found(CHAIN, ballot("2.a"), value.encode(), TOKEN) for value in values]
     base = to_adopt(promises, voters, quorum)
     assert (base.value.decode() if base else None) in ([adopted] if adopted != "any" else list(values))
@@ -125,7 +125,7 @@ def test_a_ballot_with_two_values_is_decided_by_what_may_have_a_quorum(values, v
 
 
 class Sites:
-    """Three acceptors in memory that write down what they do."""
+    """Three acceptors in memory that record their actions."""
 
     def __init__(self) -> None:
         first = found(CHAIN, ballot("1.f"), b"head=1", TOKEN)
@@ -182,7 +182,7 @@ def test_a_proposer_that_dies_half_way_is_finished_by_the_next():
     ]
 
 
-def test_two_proposers_in_one_round_are_told_apart_by_their_ids():
+def test_two_proposers_in_one_round_are_distinguished_by_their_ids():
     sites = Sites()
     sites.prepare("2.a", "paris", "oslo")
     sites.prepare("2.b", "oslo", "rome")

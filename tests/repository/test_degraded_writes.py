@@ -1,4 +1,4 @@
-"""Targets that are full, read-only, offline or die: copies go elsewhere, and what is missing is said."""
+"""Targets that are full, read-only, offline or die: copies go elsewhere, and missing ones are reported."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ SIZE = 6_000_000
 
 @pytest.fixture
 def faults(monkeypatch):
-    """Faults by target, in force for what is opened from then on, workers included. Only objects suffer, registers do not."""
+    """Faults by target, in force for what is opened from then on, workers included. Only objects are affected, not registers."""
     chosen = {}
     plain = targets_module.open_store
 
@@ -32,7 +32,7 @@ def faults(monkeypatch):
 
 
 class FaultyPacks(FaultyStore):
-    """Faults for packs and index segments; the manifest's register stays well."""
+    """Faults for packs and index segments, but not for the register of the manifest."""
 
     def _begin(self, name):
         return super()._begin(name) if name.startswith(("packs/", "index/")) else Faults()
@@ -160,8 +160,8 @@ def test_a_file_system_that_is_really_full(place):
         subprocess.run(["umount", small], check=True)
 
 
-def test_a_read_only_directory_as_somebody_without_privileges(place):
-    """Root may write anywhere, so another user backs up to a target whose packs belong to somebody else."""
+def test_a_read_only_directory_without_privileges(place):
+    """Root may write anywhere, so another user backs up to a target with packs of a different owner."""
     if os.geteuid() != 0:
         pytest.skip("needs another user")
     world = World(place).found()

@@ -1,4 +1,4 @@
-"""Which single loss takes the quorum, and what is left of the catalogue then."""
+"""Single losses that take the quorum, and the remains of the catalogue after them."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def losses(voters, *, current=(), own=(), storing=STORING, away=()):
     return [(loss.holders, loss.message) for loss in found]
 
 
-def test_an_only_voter_is_named_with_what_is_left_without_it():
+def test_an_only_voter_is_named_with_the_remains_without_it():
     ((holders, words),) = losses(["laptop/main"], current=["laptop/main", "b/main"])
     assert (holders, "only voter" in words) == (("b",), True)
     ((holders, words),) = losses(["laptop/main"], current=["laptop/main"])

@@ -1,4 +1,4 @@
-"""Founding and opening: what is there is never overwritten, what is not ours is never used."""
+"""Creating and opening: existing data is never overwritten, and foreign data is never used."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ from drtool.stores import LocalStore
 A, B, C = map(TargetName, ("a/main", "b/main", "c/main"))
 
 
-def test_what_was_founded_opens_with_its_password(world):
+def test_a_created_repository_opens_with_its_password(world):
     with world.open(derive=True) as repository:
         assert repository.targets.online() == [A, B, C]
         assert repository.view.state.policy.copies == 2
@@ -29,13 +29,13 @@ def test_what_was_founded_opens_with_its_password(world):
     assert world.directory("a").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_wrong_password_is_told_apart(world):
+def test_a_wrong_password_has_its_own_error(world):
     with pytest.raises(WrongPassword) as caught, world.open(derive=True, password=b"battery staple"):
         pass
     assert caught.value.exit_code == 12
 
 
-def test_no_repository_is_told_apart_from_no_answer(place):
+def test_no_repository_is_distinguished_from_no_answer(place):
     nowhere = World(place)
     with pytest.raises(NoRepository) as caught, nowhere.open():
         pass
@@ -141,7 +141,7 @@ def test_a_directory_with_something_else_in_it_is_not_taken(place):
     assert not (place / "b/drtool.json").exists()
 
 
-def test_whoever_waits_for_targets_that_are_tried_is_told_so(place, monkeypatch):
+def test_a_wait_for_targets_being_tried_is_reported(place, monkeypatch):
     honest = LocalStore.vote_verdict
 
     def slow(store):
@@ -215,8 +215,8 @@ def test_two_targets_of_a_site_and_an_only_site(place):
     assert any("one site" in message for message in alone.warnings())
 
 
-def test_a_damaged_key_slot_at_one_site_does_not_lock_anybody_out(world):
-    """One bad object never blocks opening: the same slot lies, whole, at the other sites."""
+def test_a_damaged_key_slot_at_one_site_locks_no_user_out(world):
+    """One bad object never blocks opening, because the other sites have intact copies of the same slot."""
     (slot,) = world.objects("a", "keys")
     document = json.loads(slot.read_bytes())
     first = document["wrapped"][0]
@@ -257,7 +257,7 @@ def test_a_target_that_only_the_manifest_names_is_reached_by_its_own_host(place)
         assert set(repository.owing()) == {C}
 
 
-def test_the_host_is_told_apart_from_its_clone(world, monkeypatch):
+def test_the_host_is_distinguished_from_its_clone(world, monkeypatch):
     """An image that was copied with its state directory gets a new host id on another machine-id."""
     from drtool.repository import identity
 

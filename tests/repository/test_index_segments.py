@@ -17,7 +17,7 @@ def cached(world):
 
 
 def restored(out, source):
-    """Where a restored source lies below the destination."""
+    """Return the path of a restored source below the destination."""
     return out.joinpath(*source.parts[1:])
 
 
@@ -114,7 +114,7 @@ def test_a_merge_that_fills_the_next_class_merges_that_as_well():
     assert set(to_merge(small + larger, 4000, 10**9)) == {*small, *larger}
 
 
-def test_a_merge_never_grows_beyond_what_a_segment_may_hold():
+def test_a_merge_never_exceeds_the_limit_of_a_segment():
     small = [ref(number, 4000) for number in range(MERGE_AT)]
     assert to_merge(small, 4000, 20_000) == []
 

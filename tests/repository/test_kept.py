@@ -1,4 +1,4 @@
-"""Trees that were read once are read from this host the second time; whatever becomes of the files there, the answer is right."""
+"""Trees are read from this host the second time, and damage to the files there never changes the result."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ READS: list[tuple[str, int, int | None]] = []
 
 
 class Far(PassingStore):
-    """A directory as if it were across a network; notes the reads of packs in this process."""
+    """A directory that acts like a remote target and records the reads of packs in this process."""
 
     def get(self, name, start=0, length=None):
         if name.startswith("packs/"):
@@ -32,7 +32,7 @@ class Far(PassingStore):
 
 @pytest.fixture(scope="module")
 def stored(founded):
-    """A snapshot whose trees fill many blocks; to be copied."""
+    """A snapshot with trees of many blocks, to be copied."""
     root = founded.root.parent / f"{founded.root.name}-kept"
     shutil.copytree(founded.root, root)
     world = World(root, keyrings=list(founded.keyrings))
@@ -75,7 +75,7 @@ def test_the_second_walk_reads_nothing_at_the_targets(far):
     assert listed(far) == (entries, 0)
 
 
-def test_what_is_kept_is_sealed_and_private(far):
+def test_kept_blocks_are_sealed_and_private(far):
     listed(far)
     with far.open() as repository:
         (pack,) = [pack for pack in repository.index.packs() if pack.kind == 2]
@@ -131,7 +131,7 @@ def is_a_link(path):
     ],
 )
 @pytest.mark.spread(4)
-def test_a_file_that_is_not_the_block_is_dropped_and_read_anew(far, harm):
+def test_a_file_that_is_not_the_block_is_dropped_and_read_again(far, harm):
     entries, _ = listed(far)
     for path in kept_files(far)[::5]:
         harm(path)
@@ -184,7 +184,7 @@ def test_a_directory_of_this_host_needs_no_copy(stored):
     assert kept_files(stored) == []
 
 
-def test_who_asks_what_a_site_has_is_not_answered_from_here(far):
+def test_a_query_of_a_site_is_not_answered_from_this_host(far):
     listed(far)
     for site in "abc":
         for path in far.objects(site):
@@ -248,7 +248,7 @@ def test_a_full_disk_keeps_nothing_and_leaves_nothing_behind(tmp_path):
     assert blocks.put(key(1), noise(4000))
 
 
-def test_several_at_once_keep_the_bound_and_what_a_killed_one_left_goes(tmp_path):
+def test_concurrent_processes_keep_the_bound_and_remains_of_a_killed_one_are_removed(tmp_path):
     limit_bytes = SHARDS * 80 * 1024
     several = [KeptBlocks(tmp_path / "trees", limit_bytes) for _ in range(4)]
     for number in range(1200):

@@ -1,4 +1,4 @@
-"""The list of known targets: what it records, what it never believes, and when it is used."""
+"""The list of known targets: its contents, the entries it never trusts, and its use."""
 
 from types import SimpleNamespace
 
@@ -56,7 +56,7 @@ def test_a_dry_run_leaves_the_list_alone(world):
 
 
 class Tried:
-    """Stands for targets: remembers what it was asked to reach, and reaches it."""
+    """Stands in for targets: records requested targets, and reaches them."""
 
     def __init__(self, configured=()):
         self.specs = {spec.name: spec for spec in configured}

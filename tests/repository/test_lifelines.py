@@ -19,7 +19,7 @@ CONTAINER = "pid:[4026539999]"
 
 @contextmanager
 def another_process(world):
-    """A process that has opened a session and goes on until it is killed; its id, and the session."""
+    """Start a process that opens a session and runs until it is killed. Return its id and the session."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -72,7 +72,7 @@ def test_another_boot_proves_nothing(world, monkeypatch):
         assert seen_from(world, session) in ("unknown", "elsewhere")
 
 
-def test_a_clone_with_the_same_machine_id_proves_nothing_whatever_its_boot(world, monkeypatch):
+def test_a_clone_with_the_same_machine_id_proves_nothing_at_any_boot(world, monkeypatch):
     """The state directory was copied before the session began: a clone that was resumed from memory has even the same boot."""
     shutil.copytree(world.root / "state", world.root / "cloned")
     clone = world.elsewhere("clone")
@@ -145,7 +145,7 @@ def test_files_of_sessions_that_others_have_ended_are_swept_away_and_those_in_us
 
 
 def test_a_file_that_no_session_of_the_catalogue_names_stays_for_a_day(world):
-    """What a killed run had sent may reach the catalogue after it: its session is then in the list, and this file its proof."""
+    """A request of a killed run may arrive after its death. Its session is then listed, and this file proves its end."""
     with world.open() as repository, closing(repository.writer()) as writer:
         repository.begin(writer, "first")
         early = repository.lifelines / (b"e" * 16).hex()
@@ -208,12 +208,12 @@ def test_another_time_namespace_is_another_numbering(monkeypatch):
         ((60.0, 60.0, 60.0), True),  # SIGSTOP: the clocks went on, this process did not
         ((60.0, 0.1, 60.0), True),  # suspended: the monotonic clock stood still
         ((0.1, 0.1, 86400.0), True),  # a snapshot was resumed, and the wall clock was corrected since
-        ((0.1, 0.1, -86400.0), True),  # somebody set the clock
+        ((0.1, 0.1, -86400.0), True),  # the clock was set
         ((-5.0, 0.1, 0.1), True),
     ],
     ids=["at-work", "stopped", "suspended", "restored", "set-back", "backwards"],
 )
-def test_what_the_clocks_tell_of_a_pause(monkeypatch, after, still):
+def test_a_pause_is_recognised_from_the_clocks(monkeypatch, after, still):
     now = [1000.0, 1000.0, 1_700_000_000.0]
     monkeypatch.setattr(processes, "boot_time_s", lambda: now[0])
     monkeypatch.setattr(processes.time, "monotonic", lambda: now[1])
@@ -221,4 +221,4 @@ def test_what_the_clocks_tell_of_a_pause(monkeypatch, after, still):
     watch = ClockWatch()
     now[:] = [before + more for before, more in zip(now, after, strict=True)]
     assert watch.stood_still() == still
-    assert not watch.stood_still(), "each pause is told once"
+    assert not watch.stood_still(), "each pause is reported once"

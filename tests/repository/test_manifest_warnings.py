@@ -1,4 +1,4 @@
-"""What the manifest has to say to everybody is told as a warning; the rest only to whoever traces it."""
+"""Messages of the manifest for all users are warnings, and the others appear only in a trace."""
 
 from msgspec.structs import replace
 

@@ -1,4 +1,4 @@
-"""What is marked is what a plain walk finds, whatever lies where, and however many chunks are looked up together."""
+"""Marking finds the same as a plain walk, for any placement of objects and any number of chunks per lookup."""
 
 from itertools import count
 
@@ -70,7 +70,7 @@ def live_ids(marks, readers):
     st.integers(1, 20),
     st.sampled_from([0, 20, 10**6]),
 )
-def test_marks_are_what_a_plain_walk_finds(files, packs, waiting_max, rows_per_search):
+def test_marks_equal_those_of_a_plain_walk(files, packs, waiting_max, rows_per_search):
     stored = Stored()
     root = stored.root([[id_of(chunk) for chunk in chunks] for chunks in files])
     needed = {id_of(chunk) for chunks in files for chunk in chunks} | stored.texts.keys()
@@ -85,7 +85,7 @@ def test_marks_are_what_a_plain_walk_finds(files, packs, waiting_max, rows_per_s
         marks.mark_trees([root, root], stored.texts.__getitem__)
     assert live_ids(marks, readers) == needed
     live = sum(len(list(marks.live_rows(reader))) for reader in readers)
-    assert live == len(needed), "a chunk that lies in several packs is live in one of them"
+    assert live == len(needed), "a chunk in several packs is live in one of them"
     assert sum(marks.live_bytes.values()) == 10 * len(needed)
     packs_of = [reader.packs[0].pack for reader in readers]
     assert sum(marks.live_rows_of(pack) for pack in packs_of) == live

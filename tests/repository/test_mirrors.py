@@ -216,7 +216,7 @@ def test_a_site_gets_a_copy_when_it_loses_its_vote_and_an_old_repository_with_it
     assert world.mirrors("b/main")[-1] == world.mirrors("c/main")[-1] == world.view().sequence
 
 
-def test_a_host_whose_voters_were_left_behind_by_a_recovery_elsewhere_is_told(world):
+def test_a_host_is_warned_if_a_recovery_elsewhere_left_its_voters_behind(world):
     world.backup(world.root / "source")
     laptop = world.root / "stolen"
     world.directory("a/main").rename(laptop)

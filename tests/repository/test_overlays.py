@@ -1,4 +1,4 @@
-"""Overlays as files: who sees them, when they are over, and what becomes of files that nobody understands."""
+"""Overlays as files: their scope, their end, and the handling of unintelligible files."""
 
 import os
 import subprocess
@@ -111,7 +111,7 @@ def test_a_put_whose_end_cannot_be_recorded_says_so(ground, monkeypatch):
         assert store.get(PACK) == b"new"
 
 
-def test_whose_ended_objects_cannot_be_known_is_not_in_force(ground):
+def test_an_overlay_with_unknown_ended_objects_is_not_in_force(ground):
     record = ground.put("corrupt", objects=(PACK,))
     (ground.faults / f"{record.id}.ended").mkdir()
     assert ground.store().get(PACK) == BYTES
@@ -124,7 +124,7 @@ def test_no_directory_no_overlay_and_none_is_made(ground):
     assert not ground.state.exists()
 
 
-def test_only_that_place_suffers_whatever_it_is_called(ground, tmp_path):
+def test_only_that_place_is_affected_under_any_name(ground, tmp_path):
     ground.put("offline")
     link = tmp_path / "link"
     link.symlink_to(ground.place)
@@ -170,7 +170,7 @@ def test_an_overlay_ends_by_the_clock_since_boot(ground):
     assert store.get(PACK) == BYTES
 
 
-def test_it_expires_without_anybody_doing_anything(ground):
+def test_it_expires_without_any_command(ground):
     store = ground.store()
     ground.put("offline", boot_deadline_s=boot_time_s() + 0.6)
     with pytest.raises(TargetOffline):
@@ -252,7 +252,7 @@ def test_another_process_with_that_number_is_not_the_owner(ground, field):
     assert [row.state for row in ground.overlays.sweep().dropped] == ["owner gone"]
 
 
-def test_the_overlay_of_another_machine_is_ignored_and_told(ground):
+def test_the_overlay_of_another_machine_is_ignored_and_reported(ground):
     ground.put("offline", owner=replace(this_process(), machine_id="another"))
     assert ground.store().get(PACK) == BYTES
     (line,) = warnings(ground.overlays.sweep())
@@ -308,7 +308,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-def test_a_file_that_makes_no_sense_is_ignored_told_and_stops_nothing(content, ground):
+def test_an_unintelligible_file_is_ignored_reported_and_stops_nothing(content, ground):
     ground.faults.mkdir(parents=True)
     (ground.faults / "torn.json").write_bytes(content(ground))
     ground.put("slow", latency_s=0.001)
@@ -330,7 +330,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
-def test_what_is_no_file_of_ours_is_ignored(make, ground):
+def test_a_foreign_file_is_ignored(make, ground):
     ground.faults.mkdir(parents=True)
     make(ground.faults / "odd.json")
     assert ground.store().get(PACK) == BYTES
@@ -359,7 +359,7 @@ def test_no_damage_to_a_file_is_a_crash(ground, data):
         assert record.boot_deadline_s - boot_time_s() <= LONGEST_S
 
 
-def test_what_a_killed_process_left_unfinished_goes_with_the_next_sweep(ground):
+def test_the_next_sweep_removes_unfinished_files_of_a_killed_process(ground):
     ground.faults.mkdir(parents=True)
     for name in ("orphan.ended", ".tmp-unfinished"):
         (ground.faults / name).touch()
@@ -405,7 +405,7 @@ def test_the_file_is_private_and_whole(ground):
     assert os.listdir(ground.faults) == [f"{record.id}.json"]
 
 
-def test_what_cannot_be_removed_is_told_and_does_nothing(ground, monkeypatch):
+def test_an_irremovable_file_is_reported_and_has_no_effect(ground, monkeypatch):
     ground.put("offline", boot_deadline_s=boot_time_s() - 1)
 
     def refuse(*_args, **_more):

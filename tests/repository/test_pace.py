@@ -20,7 +20,7 @@ def test_unknown_ones_are_asked_first_and_then_the_fast_ones():
     assert pace.expected_s(C, MIB) is None
 
 
-def test_what_is_under_way_counts():
+def test_requests_under_way_count():
     pace = Pace()
     for target, seconds in ((A, 0.10), (B, 0.15)):
         pace.note(target, MIB, seconds)

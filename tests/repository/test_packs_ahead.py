@@ -19,7 +19,7 @@ TARGETS = (TargetName("a/main"), TargetName("b/main"))
 
 
 class Line:
-    """Stands for the targets: each put takes a while; counts how many are under way at `a`."""
+    """Stands in for the targets: each put takes a while, and those under way at `a` are counted."""
 
     def __init__(self, put_s, *, near=False, refuses=frozenset()) -> None:
         self.put_s, self.is_near, self.refuses = put_s, near, refuses
@@ -67,7 +67,7 @@ def small_packs(monkeypatch):
 
 
 def run(line, packs=12, sites=1):
-    """Stores so many packs of one large chunk; those that were handed on."""
+    """Store so many packs of one large chunk, and return those that were handed on."""
     keyring, written = Keyring.draw(RepositoryId(bytes(16))), []
     with closing(Writer(line)) as writer:
         demand = Demand(TARGETS[:sites], sites, sites, sites)
@@ -95,7 +95,7 @@ def test_a_directory_gets_one_after_the_other():
     assert line.most == 1
 
 
-def test_what_was_under_way_when_one_failed_is_handed_on():
+def test_packs_under_way_when_one_failed_are_handed_on():
     line = Line(0.05, refuses={6})
     with pytest.raises(StoreError, match="0 of the 1 sites"):
         run(line)

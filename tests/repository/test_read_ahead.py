@@ -1,4 +1,4 @@
-"""Blocks fetched ahead: neighbours together, several at once, bounded; what fails is asked for in the ordinary way."""
+"""Blocks fetched ahead: neighbours together, several at once, bounded. Failed ones are requested in the ordinary way."""
 
 import fcntl
 import os
@@ -37,7 +37,7 @@ def places(pack, *blocks):
 
 
 class Servers:
-    """Gives bytes that say where in the pack they begin; slow as told; counts what is under way."""
+    """Returns bytes that contain their offset in the pack, after a set delay. Counts requests under way."""
 
     def __init__(self, **delays):
         self.delays, self.lock, self.calls = delays, Lock(), []
@@ -143,7 +143,7 @@ def test_one_that_hangs_is_asked_for_elsewhere_as_well(monkeypatch):
     ahead.close()
 
 
-def test_what_fails_and_what_is_dropped_is_not_held():
+def test_failed_and_dropped_blocks_are_not_held():
     servers = Servers(slow="fails", fast="fails")
     ahead = reader(servers)
     pack = pack_of(1)
@@ -155,7 +155,7 @@ def test_what_fails_and_what_is_dropped_is_not_held():
     ahead.close()
 
 
-def test_what_is_dropped_while_under_way_counts_until_it_is_answered():
+def test_a_block_dropped_while_under_way_counts_until_it_is_answered():
     servers = Servers(slow="hangs", fast="hangs")
     pace = Pace()
     ahead = ReadAhead(servers, lambda pack: pack.targets, pace)
@@ -202,7 +202,7 @@ def test_one_that_fails_goes_last_and_is_tried_again_now_and_then():
 
 
 @pytest.mark.parametrize("blocks", [1, 8])
-def test_one_that_hangs_does_not_stop_what_others_give(monkeypatch, blocks):
+def test_a_hanging_target_does_not_stop_blocks_of_others(monkeypatch, blocks):
     monkeypatch.setattr(ahead_module, "HEDGE_FROM_S", 0.05)
     servers = Servers(slow="hangs", fast=0.001)
     ahead = reader(servers)
@@ -230,7 +230,7 @@ def test_a_bug_of_a_store_is_met_where_the_block_is_needed():
 
 
 class Far(PassingStore):
-    """A directory as if it were across a network; counts the reads of packs."""
+    """A directory that acts like a remote target and counts the reads of packs."""
 
     def get(self, name, start=0, length=None):
         if name.startswith("packs/"):
@@ -241,7 +241,7 @@ class Far(PassingStore):
 
 @pytest.fixture
 def far(world, monkeypatch, tmp_path):
-    """The world as if all its sites were servers; workers count into a file."""
+    """Make all sites of the world act like servers. Workers count into a file."""
     plain = targets_module.open_store
     monkeypatch.setenv("COUNTED_AT", str(tmp_path / "counted"))
     init = Targets.__init__.__defaults__
@@ -276,7 +276,7 @@ def test_a_damaged_block_in_the_midst_is_read_from_another_site(far):
 
 
 PACKS_OF = {"a": Faults(offline=True), "b": Faults(delay_s=0.2), "c": Faults()}
-"""What is wrong with each site's packs; the rest of each is well."""
+"""Faults in the packs of each site. The rest of each site is intact."""
 
 
 class Uneven(Far):
@@ -305,7 +305,7 @@ def test_a_dead_a_slow_and_a_good_site_restore_everything_from_the_good_one(plac
     uneven = (lambda spec: Uneven(plain(spec), spec.name.partition("/")[0]), *init[1:])
     monkeypatch.setattr(Targets.__init__, "__defaults__", uneven)
     monkeypatch.setattr(Targets, "near", lambda _self, _name: False)
-    monkeypatch.setattr(spans_module, "SPAN_BYTES", 1 << 20)  # so that there is much to ask
+    monkeypatch.setattr(spans_module, "SPAN_BYTES", 1 << 20)  # makes many requests necessary
     began_at = time.monotonic()
     assert world.restore(place / "out", path=source).errors == []
     assert time.monotonic() - began_at < 30
@@ -341,7 +341,7 @@ def test_whether_more_waits_is_seen_on_a_descriptor_of_any_number():
 
 
 def test_a_target_sees_no_end_of_a_block():
-    """Requests begin and end on the grid, or with the pack; no byte is left out, and hardly any is read in vain."""
+    """Requests begin and end on the grid or with the pack. No byte is left out, and few are read in vain."""
     pack = SegmentPack(PackId(bytes(32)), 48 + 3 * 700_001 + 100, 1, (), ((700_001, 0, 1),) * 3, b"")
     for block in range(3):
         start, length = pack.span(block)

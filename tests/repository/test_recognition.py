@@ -1,4 +1,4 @@
-"""A target without a sound marker is recognised by what lies there, used, and marked again; nothing else is taken for it."""
+"""A target without a sound marker is recognised by its contents, used, and marked again. No other target is."""
 
 import shutil
 from pathlib import Path
@@ -68,7 +68,7 @@ def upper_case(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [empty, cut, Path.unlink, other_name, upper_case])
-def test_a_target_whose_marker_is_damaged_is_used_reported_and_marked_again(stocked, damage):
+def test_a_target_with_a_damaged_marker_is_used_reported_and_marked_again(stocked, damage):
     damage(marker(stocked, "b"))
     assert (set(unmarked(stocked)), offline(stocked)) == ({"b/main"}, {})
     assert any("recognised" in words and "b/main" in words for words in stocked.status().problems)
@@ -107,7 +107,7 @@ def test_a_repository_without_a_single_sound_marker_is_read_and_mended(stocked):
     assert unmarked(stocked) == {}
 
 
-def test_the_last_site_without_a_sound_marker_gives_back_what_it_has(place):
+def test_the_last_site_without_a_sound_marker_returns_its_data(place):
     world = World(place).found(copies=3)
     source = fill(place / "source", {"file": noise(5_000)})
     world.backup(source)
@@ -159,7 +159,7 @@ def test_a_disk_of_another_repository_without_a_marker_is_not_taken_for_a_target
     assert set(offline(stocked)) == {"b/main"}
     for site in "ac":
         empty(marker(stocked, site))
-    assert set(offline(stocked)) == {"b/main"}, "the key slots of most places tell which repository it is"
+    assert set(offline(stocked)) == {"b/main"}, "the key slots of most places identify the repository"
 
 
 def test_the_voter_that_a_place_was_before_its_register_was_replaced_is_not_taken_for_a_target(stocked):
@@ -177,7 +177,7 @@ def test_the_voter_that_a_place_was_before_its_register_was_replaced_is_not_take
     assert set(offline(stocked)) == {"b/main"}
 
 
-def test_a_target_without_a_register_is_recognised_by_what_was_written_to_it(place):
+def test_a_target_without_a_register_is_recognised_by_its_contents(place):
     world = World(place, targets=("a/main", "a/second", "b/main", "c/main")).found(copies=3)
     for number in range(6):
         world.backup(fill(place / "source", {"file": noise(50_000, number)}))
@@ -188,7 +188,7 @@ def test_a_target_without_a_register_is_recognised_by_what_was_written_to_it(pla
     assert set(offline(world)) == {"a/second"}, "not all of the sample is there"
 
 
-def test_what_is_wrong_with_a_marker_is_said_where_nothing_proves_the_target(stocked):
+def test_the_fault_of_a_marker_is_reported_if_nothing_proves_the_target(stocked):
     for name in ("manifest", "packs", "index", "keys"):
         shutil.rmtree(stocked.directory("b") / name)
     empty(marker(stocked, "b"))

@@ -1,4 +1,4 @@
-"""Desired minus observed, whatever is found: nothing is ever on fewer good copies than before, or than promised."""
+"""Desired minus observed: no object ever has fewer good copies than before or than promised, in any situation."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +45,7 @@ def test_nothing_is_taken_that_is_needed_and_all_that_can_be_done_is_done(case):
 
 
 @given(cases())
-def test_what_was_done_once_is_not_done_again(case):
+def test_completed_work_is_not_repeated(case):
     expected, good, bad, preference, copies, away = case
     job = job_for(expected, good, bad, preference, copies, lambda name: name not in away)
     left = set(bad) - set(job.bad) - set(job.surplus)
@@ -54,7 +54,7 @@ def test_what_was_done_once_is_not_done_again(case):
 
 
 @given(cases(), st.sets(st.sampled_from(NAMES)))
-def test_what_somebody_out_of_sight_may_have_is_not_made_a_second_time(case, absent):
+def test_a_copy_that_an_unreachable_site_may_have_is_not_made_again(case, absent):
     expected, good, bad, preference, copies, _ = case
     perhaps = absent - set(good) - set(bad)
     job = job_for(expected, good, bad, preference, copies, lambda name: name not in absent, perhaps)
@@ -64,7 +64,7 @@ def test_what_somebody_out_of_sight_may_have_is_not_made_a_second_time(case, abs
     assert not perhaps & job.after
 
 
-def test_a_damaged_copy_in_a_wrong_place_goes_instead_of_being_made_whole():
+def test_a_damaged_copy_in_a_wrong_place_is_removed_instead_of_repaired():
     a, b, c = (TargetName(f"{site}/main") for site in "abc")
     job = job_for(Expected("packs/x", 1, (a, b), (), False), [a], [c], [a, b, c], 2, lambda _name: True)
     assert (job.write, job.bad, job.surplus) == ((b,), (), (c,))

@@ -17,8 +17,8 @@ def lose_data_packs(world, source):
 
 
 @pytest.mark.thorough
-def test_what_was_stored_again_stays_restorable_when_its_segments_are_folded(world):
-    """The lost pack's rows come first in the folded segment; they must not hide those of the pack that is there."""
+def test_data_stored_again_stays_restorable_when_its_segments_are_folded(world):
+    """The rows of the lost pack come first in the folded segment and must not hide those of the existing pack."""
     source = fill(world.root / "source", {"file": noise(30_000)})
     world.backup(source)
     assert lose_data_packs(world, source)
@@ -34,7 +34,7 @@ def test_what_was_stored_again_stays_restorable_when_its_segments_are_folded(wor
 
 
 @pytest.mark.parametrize("damaged", [0, 1])
-def test_what_is_damaged_everywhere_in_one_pack_is_read_from_the_other(world, damaged):
+def test_a_chunk_damaged_everywhere_in_one_pack_is_read_from_the_other(world, damaged):
     source = fill(world.root / "source", {"file": noise(30_000)})
     world.backup(source)
     harmed = stored_twice(world, source)[damaged]

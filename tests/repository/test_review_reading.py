@@ -1,4 +1,4 @@
-"""What can be had is had: two copies that are damaged in different places; a target that is no longer the one we met."""
+"""Readable data is read: from two copies damaged in different places, and never from a target that was replaced."""
 
 import pytest
 from three_sites import fill, noise, portrait
@@ -31,7 +31,7 @@ def test_two_copies_damaged_in_different_blocks_give_the_whole_pack(world, place
 
 @pytest.mark.parametrize("how", ["empty", "another"])
 def test_a_worker_writes_nowhere_but_to_the_target_that_was_opened(world, how):
-    """Between opening the repository and the fork a disk may be unmounted; what is below its mount point is not the target."""
+    """Between opening the repository and the fork a disk may be unmounted. The files below its mount point are not the target."""
     with world.open() as repository:
         root = world.directory("a")
         root.rename(world.root / "unmounted")
@@ -50,7 +50,7 @@ def test_a_worker_writes_nowhere_but_to_the_target_that_was_opened(world, how):
 
 
 def test_a_bad_sector_beside_a_block_costs_that_block_nothing(world, monkeypatch):
-    """Blocks are read with what lies around them; where a disk cannot give that, just the block is read."""
+    """Blocks are read with their surroundings, and alone where the disk cannot read the surroundings."""
     source = fill(world.root / "source", {f"{i}": noise(MIB, i) for i in range(4)})
     world.backup(source)
     with world.open() as repository:
@@ -70,8 +70,8 @@ def test_a_bad_sector_beside_a_block_costs_that_block_nothing(world, monkeypatch
             repository.objects.stretch(pack, 1, range(2))
 
 
-def test_what_a_target_is_asked_for_tells_of_no_chunk(world, monkeypatch):
-    """A restore asks for parts that begin and end on a grid, whatever the lengths of the chunks."""
+def test_requests_to_a_target_reveal_no_chunk(world, monkeypatch):
+    """A restore requests parts that begin and end on a grid, for any lengths of chunks."""
     source = fill(world.root / "source", {f"{i}": noise(3 * MIB + 4711 * i, i) for i in range(4)})
     world.backup(source)
     sizes = {path.stat().st_size for site in "abc" for path in world.objects(site)}

@@ -64,11 +64,11 @@ def demand(*names, sites):
 
 
 @pytest.mark.parametrize("sites", [2, 3])
-def test_the_others_take_what_it_would_have_taken(slow, writer_of, sites):
+def test_the_others_take_its_share(slow, writer_of, sites):
     writer = writer_of({CLOUD: slow, DESK: MemoryStore(), ATTIC: MemoryStore()}, leaves_slow=True)
     placing = writer.begin("packs/1", PACK, demand(CLOUD, DESK, ATTIC, sites=sites))
     assert sorted(placing.settle()) == [ATTIC, DESK]
-    assert placing.data_in_use, "its transfer goes on"
+    assert placing.data_in_use, "its transfer continues"
     assert writer.targets.failures == {CLOUD: SLOW}
     assert sorted(writer.put("packs/2", PACK, demand(CLOUD, DESK, ATTIC, sites=sites))) == [ATTIC, DESK]
     assert slow.asked == 1
@@ -79,7 +79,7 @@ def test_the_others_take_what_it_would_have_taken(slow, writer_of, sites):
     [((DESK,), 2, {"leaves_slow": True}), ((DESK, ATTIC), 3, {}), ((), 1, {"leaves_slow": True})],
 )
 def test_it_is_waited_for_where_nothing_else_makes_the_object_safe(slow, writer_of, others, sites, options):
-    """The last case has no other site at all; the second is a command that brings copies."""
+    """The last case has no other site at all. The second is a command that brings copies."""
     writer = writer_of({CLOUD: slow, **{name: MemoryStore() for name in others}}, **options)
     threading.Timer(0.3, slow.released.set).start()
     assert sorted(writer.put("packs/1", PACK, demand(CLOUD, *others, sites=sites))) == sorted((CLOUD, *others))

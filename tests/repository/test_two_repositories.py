@@ -1,4 +1,4 @@
-"""A configuration that names places of two repositories: the greater part counts and is said so; a tie is refused."""
+"""A configuration with places of two repositories: the majority is used and reported, and a tie is refused."""
 
 import pytest
 from three_sites import World, fill

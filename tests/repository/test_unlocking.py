@@ -68,7 +68,7 @@ def slot(masters=FIRST, password=PASSWORD):
 
 
 def hostile(number, memory_kib=1024 * 1024, passes=10):
-    """A slot of the greatest cost that is accepted, whose id sorts before others."""
+    """A slot of the greatest accepted cost, with an id that sorts before others."""
     honest = slot(password=b"nobody's")
     parameters = replace(honest.argon2id, memory_kib=memory_kib, passes=passes)
     return replace(honest, id=f"{number:016x}", argon2id=parameters)
@@ -79,7 +79,7 @@ def opened(targets, tmp_path, password=PASSWORD):
     return unlock(targets, REPOSITORY, lambda: password, tmp_path)
 
 
-def test_a_hostile_site_exhausts_its_own_share_and_nobody_elses(targets, work, tmp_path):
+def test_a_hostile_site_exhausts_only_its_own_share(targets, work, tmp_path):
     """64 slots of 1 GiB and 10 passes would be minutes of work at each opening."""
     for number in range(64):
         targets.put(hostile(number), "a")
@@ -88,7 +88,7 @@ def test_a_hostile_site_exhausts_its_own_share_and_nobody_elses(targets, work, t
     assert opened(targets, tmp_path).slot == mine.id
     assert sum(work) <= WORK_MAX + mine.argon2id.work
     assert opened(targets, tmp_path).slot == mine.id
-    assert work == [mine.argon2id.work], "what worked last is tried first, byte for byte"
+    assert work == [mine.argon2id.work], "the slot that opened last is tried first, byte for byte"
 
 
 def test_a_wrong_password_costs_no_more_than_all_shares(targets, work, tmp_path):
@@ -108,7 +108,7 @@ def test_as_many_slots_of_ours_as_there_can_be_are_all_tried(targets, work, tmp_
     assert len(work) == 64
 
 
-def test_what_lies_at_most_targets_is_tried_before_what_one_shows(targets, work, tmp_path):
+def test_slots_at_most_targets_are_tried_before_those_at_one(targets, work, tmp_path):
     mine = slot()
     for number in range(5):
         targets.put(hostile(number), "a")
@@ -128,7 +128,7 @@ def test_a_changed_slot_under_the_id_that_worked_last_is_not_taken_for_it(target
 
 def test_the_password_is_not_asked_for_without_a_slot_to_try(targets, work, tmp_path):
     def ask():
-        raise AssertionError("nobody should be asked")
+        raise AssertionError("no password should be requested")
 
     with pytest.raises(NoQuorum, match="key slot"):
         unlock(targets, REPOSITORY, ask, tmp_path)
@@ -147,7 +147,7 @@ def test_a_target_that_fails_is_passed_over(targets, work, tmp_path, monkeypatch
 
 
 def test_a_slot_that_vanishes_while_it_is_read_is_no_failure_of_its_target(targets, work, tmp_path, monkeypatch):
-    """Somebody removes a password at this moment; the backup that just begins still writes there."""
+    """A password is removed at this moment. A backup that is just beginning still writes there."""
     mine, gone = slot(), slot(password=b"other")
     targets.put(mine, "a")
     targets.put(gone, "a")
@@ -177,7 +177,7 @@ def test_keys_that_the_first_slot_lacks_come_from_another_one_of_the_same_passwo
     assert opened(targets, tmp_path).slot == new.id, "the newer one is the one that worked last"
 
 
-def test_a_key_that_no_slot_has_is_told_and_not_looked_for_again(targets, work, tmp_path):
+def test_a_key_without_a_slot_is_reported_and_not_sought_again(targets, work, tmp_path):
     targets.put(slot(), "a")
     targets.put(slot(), "b")
     keyring = opened(targets, tmp_path)
@@ -189,7 +189,7 @@ def test_a_key_that_no_slot_has_is_told_and_not_looked_for_again(targets, work, 
 
 
 def test_until_the_manifest_names_a_key_the_first_one_seals(targets, work, tmp_path):
-    """The slot may hold the key of a rotation that was cut off: nobody else has that."""
+    """The slot may hold the key of an interrupted rotation, which exists nowhere else."""
     targets.put(slot(SECOND), "a")
     keyring = opened(targets, tmp_path)
     assert keyring.seal(SealKind.HEAD, b"")[8:12] == b"\0\0\0\1"
@@ -198,7 +198,7 @@ def test_until_the_manifest_names_a_key_the_first_one_seals(targets, work, tmp_p
 
 
 def test_another_repositorys_keys_are_not_mixed_in(targets, work, tmp_path):
-    """A slot that somebody planted with a password of the owner's, but keys of his own."""
+    """A slot planted by an attacker, with a password of the owner but other keys."""
     targets.put(slot(FIRST), "a", "b")
     targets.put(slot({1: b"x" * 32, 2: b"y" * 32}), "c")
     keyring = opened(targets, tmp_path)

@@ -1,4 +1,4 @@
-"""Too few voters: writing refuses at once and says why; reading what single sites know works, and says how tentative it is."""
+"""Too few voters: writing is refused at once with a reason. Reading from single sites works, with its limits reported."""
 
 import shutil
 import time
@@ -37,7 +37,7 @@ def test_two_voters_that_can_only_be_read_stop_writing_at_once(world, source, mo
     message = caught.value.message
     assert "needs 2 of 3 sites and can write at 1 (a)" in message
     assert f"b: {world.root}/b is read-only" in message
-    assert len(world.snapshots()) == 1, "reading goes on"
+    assert len(world.snapshots()) == 1, "reading still works"
 
 
 def test_why_a_site_is_not_reached_is_said_once_and_plainly(world):
@@ -51,8 +51,8 @@ def test_why_a_site_is_not_reached_is_said_once_and_plainly(world):
     assert "this host's configuration has no way to reach it" in caught.value.message
 
 
-def test_the_newest_of_several_survivors_wins_and_each_is_told(place):
-    world = World(place).found(copies=3)  # so that any one has everything
+def test_the_newest_of_several_survivors_wins_and_each_is_reported(place):
+    world = World(place).found(copies=3)  # each site has everything
     source = fill(world.root / "source", {"file": noise(60_000)})
     stale = world.root / "stale"
     shutil.copytree(world.directory("a"), stale)
@@ -84,7 +84,7 @@ def test_how_much_was_confirmed_is_said(world, source):
     assert f"this host saw change {confirmed} confirmed" in world.warnings()[-1]
 
 
-def test_a_survivor_that_was_rolled_back_is_noticed_by_who_saw_more(world, source):
+def test_a_rolled_back_survivor_is_noticed_by_a_host_that_saw_more(world, source):
     stale = world.root / "stale"
     shutil.copytree(world.directory("c"), stale)
     world.backup(source)

@@ -1,4 +1,4 @@
-"""Sessions: fenced by the manifest, ended by proof, reopened when somebody ended one too early."""
+"""Sessions: fenced by the manifest, ended by proof, reopened if one was ended too early."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def test_a_backup_leaves_no_session_behind(world, source):
     assert sessions(world) == []
 
 
-def test_a_session_that_another_host_expires_is_opened_anew(world, source, monkeypatch):
+def test_a_session_that_another_host_expires_is_opened_again(world, source, monkeypatch):
     other = world.elsewhere("there")
     commit = WriterSession.commit
     ended = []
@@ -59,7 +59,7 @@ def test_the_dead_sessions_of_this_host_are_ended_by_its_next_run(world, source)
     assert in_a_child(begin_and_die) == -signal.SIGKILL
     (dead,) = sessions(world)
     world.elsewhere("there").backup(source)
-    assert sessions(world) == [dead], "another host cannot know that it is dead"
+    assert sessions(world) == [dead], "another host cannot find out that it is dead"
     world.backup(source)
     assert sessions(world) == []
 
@@ -86,7 +86,7 @@ def test_a_session_of_another_boot_is_not_proven_dead(world, source, monkeypatch
     assert [row.id for row in sessions(world)] == [session.id]
 
 
-def test_what_a_failed_run_stored_is_known_to_the_next(world, source, monkeypatch):
+def test_the_next_run_finds_packs_of_a_failed_one(world, source, monkeypatch):
     monkeypatch.setattr(checkpoints, "CHECKPOINT_BYTES", 100_000)
     take = backup_run.Feeder.take
 

@@ -1,4 +1,4 @@
-"""Threads that put objects leave signals to the main thread, which alone knows when one may be taken."""
+"""Threads that put objects leave signals to the main thread, because only it can handle one at a safe point."""
 
 import signal
 import threading

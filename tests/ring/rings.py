@@ -39,7 +39,7 @@ weights = st.one_of(st.integers(1, 10), st.sampled_from([1, 10]), st.integers(1,
 
 @st.composite
 def rings(draw: st.DrawFn, min_sites: int = 1, states: bool = False) -> Ring:
-    """Up to ten sites of up to three targets; `states`: not all of them active."""
+    """Up to ten sites of up to three targets. With `states`, not all of them are active."""
     rows = draw(st.lists(st.lists(weights, min_size=1, max_size=3), min_size=min_sites, max_size=10))
     whole = ring_of(*rows, copies=draw(st.integers(1, 4)))
     if not states:

@@ -1,4 +1,4 @@
-"""Where packs belong: what holds for every ring and every pack."""
+"""The placement of packs: properties of every ring and every pack."""
 
 from itertools import islice
 
@@ -35,7 +35,7 @@ def test_a_preference_list_has_every_active_target_once_and_no_other(ring: Ring,
 
 
 @given(rings(states=True), packs)
-def test_a_pack_lies_on_the_first_distinct_sites_of_its_preference_list(ring: Ring, pack_id: PackId) -> None:
+def test_a_pack_belongs_on_the_first_distinct_sites_of_its_preference_list(ring: Ring, pack_id: PackId) -> None:
     placement = Placement(ring)
     desired = placement.desired(pack_id)
     firsts: dict[str, TargetName] = {}
@@ -46,7 +46,7 @@ def test_a_pack_lies_on_the_first_distinct_sites_of_its_preference_list(ring: Ri
 
 
 @given(rings(states=True), packs)
-def test_metadata_lies_on_every_site_up_to_five(ring: Ring, pack_id: PackId) -> None:
+def test_metadata_belongs_on_every_site_up_to_five(ring: Ring, pack_id: PackId) -> None:
     held = Placement(ring).metadata(pack_id)
     assert len(held) == min(METADATA_SITES, len(ring.sites))
     assert len({site_of(target) for target in held}) == len(held)
@@ -56,21 +56,21 @@ def test_metadata_lies_on_every_site_up_to_five(ring: Ring, pack_id: PackId) -> 
 
 
 @given(rings(states=True), packs)
-def test_placement_depends_on_neither_epoch_nor_order_nor_what_is_not_active(ring: Ring, pack_id: PackId) -> None:
+def test_placement_depends_on_neither_epoch_nor_order_nor_inactive_targets(ring: Ring, pack_id: PackId) -> None:
     same = Ring(epoch=ring.epoch + 7, copies=ring.copies, targets=tuple(reversed(ring.active)))
     assert list(Placement(same).preference(pack_id)) == list(Placement(ring).preference(pack_id))
 
 
 @settings(max_examples=sample(40))
 @given(rings(min_sites=2))
-def test_with_one_copy_a_join_moves_only_what_the_new_target_gains(ring: Ring) -> None:
+def test_with_one_copy_a_join_moves_only_packs_to_the_new_target(ring: Ring) -> None:
     ring = Ring(epoch=1, copies=1, targets=ring.targets)
     check_only_gains(ring, RingTarget(name=named(77), weight=max(target.weight for target in ring.targets)))
 
 
 @pytest.mark.parametrize("copies", [2, 3])
 @pytest.mark.parametrize("sites", [3, 4, 7])
-def test_among_equal_sites_a_join_moves_only_what_the_new_site_gains(sites: int, copies: int) -> None:
+def test_among_equal_sites_a_join_moves_only_packs_to_the_new_site(sites: int, copies: int) -> None:
     check_only_gains(ring_of(*[4] * sites, copies=copies), RingTarget(name=named(77), weight=4))
 
 
@@ -134,7 +134,7 @@ def test_a_ring_survives_encoding(ring: Ring) -> None:
 
 
 def test_golden_nodes_and_places() -> None:
-    """Frozen: every repository's packs lie where these numbers put them."""
+    """Frozen: these numbers determine the places of the packs in every repository."""
     assert node_positions(TargetName("paris/main"), 1)[:4] == GOLDEN_NODES
     assert len(node_positions(TargetName("paris/main"), 3)) == 768
     assert len(node_positions(TargetName("paris/main"), 4000)) == 1024

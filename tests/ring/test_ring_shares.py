@@ -1,4 +1,4 @@
-"""Shares and movement: bounded statistics on fixed names, so that they pass or fail alike everywhere."""
+"""Shares and movement: bounded statistics on fixed names, with the same result everywhere."""
 
 import time
 from itertools import pairwise
@@ -40,7 +40,7 @@ def test_expected_shares_of_a_heavy_site_go_to_the_others() -> None:
     [1, 1, 1], [1, 2, 3], [1, 10, 1], [1, 1, 10, 10], [1, 2, 3, 4, 5], [5, 3, 1, 1], [1] * 10, UNEQUAL_12,
     [(1, 1), (1, 1), (2, 1)], [(1, 3), (2, 2), 4, (1, 1, 1, 1)], [4000, 8000, 2000, 12000],
 ], ids=str)  # fmt: skip
-def test_shares_are_within_a_tenth_of_what_weights_promise(sites: list, copies: int) -> None:
+def test_shares_are_within_a_tenth_of_those_by_weight(sites: list, copies: int) -> None:
     check_shares(ring_of(*sites, copies=copies), sample=5_000, tolerance=0.10)
 
 
@@ -51,7 +51,7 @@ def test_shares_of_fifty_targets_are_within_a_tenth_and_the_noise_of_the_sample(
 
 
 def check_shares(ring: Ring, sample: int, tolerance: float) -> None:
-    """`tolerance` bounds the ring's own error; the sample's, three standard deviations, comes on top."""
+    """`tolerance` bounds the error of the ring. Three standard deviations for the sample are added to it."""
     measured, expected = shares(Placement(ring), sample), expected_shares(ring)
     places = min(ring.copies, len(ring.sites))
     for name, share in expected.items():
@@ -79,7 +79,7 @@ def test_joins_and_leaves_move_within_a_tenth_of_the_minimum(sites: list, newcom
     ([5, 3, 1, 1], 2, 2), ([1, 2, 3], 2, 2), ([1, 2, 3, 4, 5], 3, 3), ([1, 1, 2], 2, 2),
 ], ids=str)  # fmt: skip
 @pytest.mark.spread(4)
-def test_a_site_whose_entitlement_falls_below_every_pack_costs_little_more(
+def test_a_site_falling_below_an_entitlement_to_every_pack_costs_little_more(
     sites: list, newcomer: int, copies: int
 ) -> None:
     """Close to the limit that `docs/ring.md` explains: no ring without memory can always move the least there."""
@@ -136,7 +136,7 @@ def test_entitlements_follow_weights_below_the_cap(ring: Ring) -> None:
 
 
 def test_a_ring_of_fifty_targets_is_laid_out_quickly() -> None:
-    """The promise is 50 ms on an idle machine (see benchmarks); CPU time, the best of three, leaves room for slow ones."""
+    """The promise is 50 ms on an idle machine (see benchmarks). The best of three CPU times leaves room for slow machines."""
     ring = ring_of(*UNEQUAL_50, copies=3)
     taken_s = []
     for _ in range(3):

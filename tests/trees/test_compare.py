@@ -46,7 +46,7 @@ def expected(before, after):
 
 
 @given(TREES, TREES)
-def test_every_difference_is_told_once(before, after):
+def test_every_difference_is_reported_once(before, after):
     chunks = Chunks()
     found = [
         (row.path, row.change) for row in compare(stored(before, chunks), stored(after, chunks), b"/", chunks.fetch)
@@ -66,7 +66,7 @@ def test_two_trees_clash_where_both_have_a_name_and_not_the_same_content(one, ot
     assert set(clashes(stored(one, chunks), stored(other, chunks), chunks.fetch)) == expected
 
 
-def test_what_is_the_same_is_not_read():
+def test_identical_subtrees_are_not_read():
     chunks = Chunks()
     same = {b"%04d" % number: (1, 1) for number in range(1000)}
     before = stored({b"same": same, b"other": {b"x": (0, 0)}}, chunks)

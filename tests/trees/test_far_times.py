@@ -1,4 +1,4 @@
-"""A file system may hold times that the format cannot; a backup says so and goes on."""
+"""A file system may hold times that the format cannot. A backup reports this and continues."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Directories and long lists: there and back, the same bytes for the same entries, and no trust in what is read."""
+"""Directories and long lists: round trips, the same bytes for the same entries, and no trust in the bytes read."""
 
 from itertools import islice
 
@@ -30,7 +30,7 @@ BLOCK_BYTES_MAX = 2**24 - 1  # docs/format.md, "Limits"
 
 
 class Chunks(dict):
-    """Chunks by id, as a repository keeps them; counts what is fetched."""
+    """Chunks by id, as in a repository. Counts the fetched chunks."""
 
     fetched = 0
 
@@ -156,7 +156,7 @@ def test_an_entry_larger_than_a_page_has_one_of_its_own():
     assert len(chunks) == 4
 
 
-def test_what_the_format_cannot_hold_is_left_out_and_said():
+def test_values_that_the_format_cannot_hold_are_left_out_and_reported():
     low, high = TIME_NS_BOUNDS
     odd = file(
         b"odd",
@@ -176,7 +176,7 @@ def test_what_the_format_cannot_hold_is_left_out_and_said():
 
 
 @given(entries)
-def test_what_the_format_can_hold_is_stored_as_it_is(entry):
+def test_values_that_the_format_can_hold_are_stored_unchanged(entry):
     assert storable(entry) == entry
 
 

@@ -48,7 +48,7 @@ def check_moved_there(repository: Repository, row: Target, url: str, access: Acc
 
 
 def relocate(repository: Repository, name: TargetName, url: str, access: Access, rows: Rows) -> None:
-    """Commit `rows` with the target's new address. A voter's register starts anew there, in the same commit."""
+    """Commit `rows` with the target's new address. A voter's register starts as a new incarnation there, in the same commit."""
     state, targets = repository.view.state, repository.targets
     ring = SetRing(state.ring_epoch + 1, rows)
     voter = next((voter for voter in state.config.voters if voter.target == name), None)
