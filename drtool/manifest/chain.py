@@ -46,7 +46,7 @@ def read(place: Place) -> Talk[Reading]:
             return versions
         if not versions:
             return absent()
-        reading = yield from _read_version(place, max(versions))
+        reading = yield from _read_newest(place, versions)
         if isinstance(reading, SiteView) or reading.kind != "broken":
             return reading
         trouble = reading  # perhaps collected between the listing and the reading: look again
@@ -143,7 +143,8 @@ def _list_versions(place: Place, behind: int | None = None) -> Talk[set[int] | T
     return sealed() if sealed_name(place.prefix) in names else _versions(place, names)
 
 
-def _read_version(place: Place, version: int) -> Talk[Reading]:
+def _read_newest(place: Place, versions: set[int]) -> Talk[Reading]:
+    version = max(versions)
     data = yield from _read_durably(place, version)
     if isinstance(data, Failed):
         return unreachable(data)
@@ -156,10 +157,14 @@ def _read_version(place: Place, version: int) -> Talk[Reading]:
     if record.version != version:
         return Trouble("broken", f"version {version} holds version {record.version}")
     own_hash = record_hash(data)
-    if not _was_seen(place, version, own_hash):
+    if _was_seen(place, version, own_hash):
+        # The predecessor was checked when this host saw the record, so its name is enough. It is still needed: a late
+        # put of this record may have landed at a site that was wiped after newer versions.
+        trouble = None if version == 1 or version - 1 in versions else _no_predecessor(version)
+    else:
         trouble = yield from check_predecessor(place, record)
-        if trouble is not None:
-            return trouble
+    if trouble is not None:
+        return trouble
     return view_of(place, record, own_hash)
 
 
@@ -182,10 +187,14 @@ def check_predecessor(place: Place, record: Record) -> Talk[Trouble | None]:
     if isinstance(before, Failed):
         return unreachable(before)
     if isinstance(before, Missing):
-        return Trouble("broken", f"version {record.version} has no predecessor")
+        return _no_predecessor(record.version)
     if record_hash(before) != record.prev:
         return Trouble("broken", f"version {record.version} was not built on version {record.version - 1}")
     return None
+
+
+def _no_predecessor(version: int) -> Trouble:
+    return Trouble("broken", f"version {version} has no predecessor")
 
 
 def _was_seen(place: Place, version: int, own_hash: bytes) -> bool:

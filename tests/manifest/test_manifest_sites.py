@@ -213,6 +213,23 @@ def test_a_record_without_predecessor_is_no_memory(sites, manifest):
         sites.host("new").read()
 
 
+def test_a_record_without_predecessor_is_no_memory_even_to_the_host_that_saw_it(sites, manifest):
+    """A host knows an old record. Others write newer ones, the site is wiped, and a repeated put brings the old one back."""
+    old_host = sites.host("old")
+    backup(old_host)
+    known = newest_record(sites, "site1")
+    data = known.read_bytes()
+    backup(sites.host("newer"))
+    for path in (sites.root / "site1" / PREFIX).iterdir():
+        path.unlink()
+    known.write_bytes(data)
+    status = next(row for row in old_host.status().acceptors if row.site == "site1")
+    assert "no predecessor" in status.problem
+    shutil.rmtree(sites.root / "site2")
+    with pytest.raises(NoQuorum):
+        old_host.commit(SetPolicy(Policy(1)))
+
+
 def test_a_site_that_went_back_in_time_is_named_and_takes_part_again(sites, manifest):
     shutil.copytree(sites.root / "site1", sites.root / "old")
     backup(manifest)

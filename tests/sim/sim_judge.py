@@ -87,6 +87,8 @@ class Judge:
             blamed = problem.site in self.faulty or bool(problem.kind == "missing-object" and self.faulty)
             if problem.kind == "absent" and any(place[:2] != (1, 1) for place in self.configs):
                 blamed = True  # it was away when its register began; the next commit gives it another
+            if problem.kind == "no-quorum" and self.faulty and any(row.kind == "absent" for row in problems):
+                blamed = True  # such a register and a site that lies are together more than the quorum tolerates
             if not blamed and (self.trusted or problem.site):
                 self.violations.append(f"check: {problem}")
 
