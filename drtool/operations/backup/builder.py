@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from drtool.model import ChunkId
-from drtool.operations.backup.messages import FileRead, StatAnew
+from drtool.operations.backup.messages import FileRead, NewStat
 from drtool.operations.backup.request import FileCounts
 from drtool.sources.filesystem import OwnerNames, Problem, join
 from drtool.trees import Entry, FileType, Put, write_content, write_directory
@@ -85,8 +85,8 @@ class TreeBuilder:
             self.file_failed(node, index, read.error)
             return
         # the entry is this run's own and not shared yet, so completing it in place saves a copy for every file
-        if read.anew is not None:
-            self._describe_anew(entry, read.anew)
+        if read.new_stat is not None:
+            self._describe_again(entry, read.new_stat)
             force_setattr(entry, "holes", read.holes)
         if read.xattrs:
             force_setattr(entry, "xattrs", read.xattrs)
@@ -118,11 +118,11 @@ class TreeBuilder:
         for message in new:
             self._problem(Problem(join(node.path, entry.name), message))
 
-    def _describe_anew(self, entry: Entry, anew: StatAnew) -> None:
-        for field in StatAnew.__struct_fields__:
-            force_setattr(entry, field, getattr(anew, field))
-        force_setattr(entry, "user", self._names.users[anew.uid])
-        force_setattr(entry, "group", self._names.groups[anew.gid])
+    def _describe_again(self, entry: Entry, new_stat: NewStat) -> None:
+        for field in NewStat.__struct_fields__:
+            force_setattr(entry, field, getattr(new_stat, field))
+        force_setattr(entry, "user", self._names.users[new_stat.uid])
+        force_setattr(entry, "group", self._names.groups[new_stat.gid])
 
     def _count(self, old: Entry | None, entry: Entry) -> None:
         if old is None:

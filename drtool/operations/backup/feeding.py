@@ -24,12 +24,12 @@ from drtool.operations.backup.messages import (
     Flush,
     Flushed,
     Learn,
+    NewStat,
     PackStored,
     ReadFiles,
     Reply,
     Request,
     SlotStored,
-    StatAnew,
     StoreSlot,
     WorkerFailed,
     reply_decoder,
@@ -354,11 +354,11 @@ class Feeder:
         if (
             not before.st_size and not after.st_size
         ):  # the size is not known beforehand, so the data read is the content
-            return _described(fd, StatAnew.of(after, length))
+            return _described(fd, NewStat.of(after, length))
         if length != before.st_size or not self._is_same_state(before, after):
             return self._read_again(fd, file, before, length)
-        anew = None if length == entry.size_bytes and still_same(fd, entry) else StatAnew.of(before, length)
-        return _described(fd, anew)
+        new_stat = None if length == entry.size_bytes and still_same(fd, entry) else NewStat.of(before, length)
+        return _described(fd, new_stat)
 
     def _read_again(self, fd: int, file: LargeFile, before: os.stat_result, length: int) -> FileRead:
         """Read a file that changed during the read once more. It is recorded in a state that it had, if one was seen."""
@@ -368,12 +368,12 @@ class Feeder:
         now = stat_between_ticks(fd)
         length_now = self._pass(fd, now.st_size, file)
         if length_now == now.st_size and self._is_same_state(now, os.fstat(fd)):
-            return _described(fd, StatAnew.of(now, length_now))
+            return _described(fd, NewStat.of(now, length_now))
         self._wait_for(file)
         if begins_with(file.joined(), first) and self._ends_with(fd, length, last_bytes, first):
             file.restart(first)  # it only grew, or was rewritten with the same data: both passes saw this
-            return _described(fd, StatAnew.of(before, length))
-        return replace(_described(fd, StatAnew.of(now, length_now)), torn=True)
+            return _described(fd, NewStat.of(before, length))
+        return replace(_described(fd, NewStat.of(now, length_now)), torn=True)
 
     def _wait_for(self, file: LargeFile) -> None:
         while file.missing:
@@ -443,8 +443,8 @@ class Feeder:
         return self._free_slots.pop()
 
 
-def _described(fd: int, anew: StatAnew | None) -> FileRead:
+def _described(fd: int, new_stat: NewStat | None) -> FileRead:
     """Return the data about a large file besides its chunks."""
     found = attributes_of(fd)
-    holes = new_holes(fd, anew.size_bytes) if anew is not None else ()
-    return FileRead(b"", found.xattrs, found.flags, anew, uncaptured=found.uncaptured, holes=holes)
+    holes = new_holes(fd, new_stat.size_bytes) if new_stat is not None else ()
+    return FileRead(b"", found.xattrs, found.flags, new_stat, uncaptured=found.uncaptured, holes=holes)

@@ -60,7 +60,7 @@ class Learn(_Message, frozen=True):
 Request: TypeAlias = ReadFiles | StoreSlot | Flush | Learn
 
 
-class StatAnew(Struct, frozen=True, array_like=True, gc=False):
+class NewStat(Struct, frozen=True, array_like=True, gc=False):
     """The stat of a file when it was read, if it differs from the scan's."""
 
     mode: int
@@ -74,7 +74,7 @@ class StatAnew(Struct, frozen=True, array_like=True, gc=False):
     links: int
 
     @classmethod
-    def of(cls, found: os.stat_result, size_bytes: int) -> "StatAnew":
+    def of(cls, found: os.stat_result, size_bytes: int) -> "NewStat":
         """Return the stat. `size_bytes` is what was read, since a growing file is stored as a prefix."""
         return cls(
             found.st_mode & 0o7777,
@@ -95,14 +95,14 @@ class FileRead(Struct, frozen=True, array_like=True, gc=False):
     ids: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     flags: int = 0
-    anew: StatAnew | None = None
+    new_stat: NewStat | None = None
     error: str = ""
     gone: bool = False
     too_large: bool = False
     uncaptured: tuple[str, ...] = ()
     """Attributes that could not be read, in words. The content is there."""
     holes: tuple[tuple[int, int], ...] = ()
-    """The holes of a file with a new stat in `anew`."""
+    """The holes of a file with a new stat in `new_stat`."""
     torn: bool = False
     """It changed during each read, so the content may mix several of its states."""
 

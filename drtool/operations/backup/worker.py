@@ -25,12 +25,12 @@ from drtool.operations.backup.messages import (
     Flushed,
     Learn,
     Learned,
+    NewStat,
     PackStored,
     ReadFiles,
     Reply,
     Request,
     SlotStored,
-    StatAnew,
     StoreSlot,
     WorkerFailed,
 )
@@ -156,28 +156,28 @@ class BackupWorker:
     def _read(self, fd: int, file: FileToRead) -> FileRead:
         length = self._fill(fd, file.size_bytes) if file.size_bytes else self._fill_to_end(fd)
         now = os.fstat(fd)
-        anew = None
+        new_stat = None
         torn = False
         if (
             not file.size_bytes and not now.st_size and length
         ):  # /proc, some FUSE mounts: the size is not known beforehand
             if length > SMALL_FILE_BYTES:
                 return FileRead(too_large=True)
-            anew = StatAnew.of(now, length)
+            new_stat = NewStat.of(now, length)
         elif length != file.size_bytes or not _as_announced(now, file):
             if not stat.S_ISREG(now.st_mode):
                 return FileRead(error="content: it is not a regular file any more")
             if now.st_size > SMALL_FILE_BYTES:
                 return FileRead(too_large=True)
-            length, anew, torn = self._fill_again(fd, length)
+            length, new_stat, torn = self._fill_again(fd, length)
         text = self._buffer[:length]
         lengths = [length] if length <= self._cutter.bounds.minimum_bytes else self._cutter.lengths(text, final=True)
         ids = self._store(text, lengths if length else ())
         found = attributes_of(fd)
-        holes = new_holes(fd, length) if anew is not None else ()
-        return FileRead(ids, found.xattrs, found.flags, anew, uncaptured=found.uncaptured, holes=holes, torn=torn)
+        holes = new_holes(fd, length) if new_stat is not None else ()
+        return FileRead(ids, found.xattrs, found.flags, new_stat, uncaptured=found.uncaptured, holes=holes, torn=torn)
 
-    def _fill_again(self, fd: int, length: int) -> tuple[int, StatAnew, bool]:
+    def _fill_again(self, fd: int, length: int) -> tuple[int, NewStat, bool]:
         """Read a file that differs from its announcement once more, into the buffer, which holds `length` bytes of it.
 
         Return how much of it to store, with which stat, and whether it may be a state that the file never had.
@@ -186,10 +186,10 @@ class BackupWorker:
         before = stat_between_ticks(fd)
         length = self._fill(fd, min(before.st_size, SMALL_FILE_BYTES))
         if length == before.st_size and same_state(before, os.fstat(fd)):
-            return length, StatAnew.of(before, length), False
+            return length, NewStat.of(before, length), False
         if 0 < len(first) <= length and self._buffer[: len(first)] == first:  # it only grew: both reads contained this
-            return len(first), StatAnew.of(before, len(first)), False
-        return length, StatAnew.of(before, length), True
+            return len(first), NewStat.of(before, len(first)), False
+        return length, NewStat.of(before, length), True
 
     def _fill(self, fd: int, size_bytes: int) -> int:
         """Reads up to `size_bytes` into the buffer, from the start; fewer if the file has shrunk."""
