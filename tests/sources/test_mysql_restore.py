@@ -11,11 +11,12 @@ from drtool.errors import Refused
 from drtool.sources.databases import nobody_watches
 from drtool.sources.mysql import MysqlSource
 from drtool.sources.mysql.accounts import Record, lacking, of_new_users, subject
+from drtool.sources.mysql.catalogue import MARK
 from drtool.sources.mysql.client import Client
 from drtool.sources.mysql.engine import ENGINE
 from drtool.sources.mysql.loading import errors_of, without_definers
 from drtool.sources.mysql.session import connected
-from drtool.sources.mysql.unfinished import MARK, Locks
+from drtool.sources.mysql.unfinished import Locks
 
 __all__ = ["empty_mariadb"]
 
@@ -155,6 +156,14 @@ def test_a_fault_belongs_to_its_database_and_a_second_try_leaves_the_good_one_al
     finally:
         for client in (shop, there):
             client.ask("DROP DATABASE IF EXISTS bad")
+
+
+def test_a_database_that_was_left_unfinished_is_stored_without_its_mark(empty_mariadb, other, shop, tmp_path):
+    shop.ask(f"CREATE TABLE shop.{MARK} (content VARCHAR(64))")
+    found = captured(MysqlSource(empty_mariadb.url, databases=("shop",)))
+    assert found.errors == []
+    assert any("a restore left it unfinished" in line for line in found.warnings)
+    assert restored(other, (found.inventory, found.put(tmp_path / "files"))) == ([], [])
 
 
 def test_two_restores_do_not_work_on_one_database(empty_mariadb, other, shop, tmp_path, monkeypatch):

@@ -10,11 +10,12 @@ from postgresql_server import postgresql
 from drtool.errors import DrtoolError, Refused
 from drtool.sources.databases import nobody_watches
 from drtool.sources.postgresql import PostgresqlSource
+from drtool.sources.postgresql.catalogue import MARK
 from drtool.sources.postgresql.engine import ENGINE
 from drtool.sources.postgresql.loading import problems_of, properties_of
 from drtool.sources.postgresql.roles import grantable, modest
 from drtool.sources.postgresql.scratch_server import ScratchServer
-from drtool.sources.postgresql.unfinished import MARK, Locks
+from drtool.sources.postgresql.unfinished import Locks
 
 __all__ = ["postgresql"]
 
@@ -223,6 +224,14 @@ def test_a_user_who_may_make_no_database_begins_again_inside_of_it(source, other
 
 def test_a_dsn_may_name_the_database_that_is_to_be_restored(source, other, dump):
     assert restored(other, dump(), more="dbname=odd")[0] == []
+
+
+def test_a_database_that_was_left_unfinished_is_stored_without_its_mark(source, other, postgresql, tmp_path):
+    source.ask(f"CREATE TABLE t (); CREATE SCHEMA {MARK}", "odd")
+    found = captured(PostgresqlSource(f"host={postgresql.directory} user=postgres", databases=("odd",)))
+    assert found.errors == []
+    assert any("a restore left it unfinished" in line for line in found.warnings)
+    assert restored(other, (found.inventory, found.put(tmp_path / "files"))) == ([], [])
 
 
 def test_two_restores_do_not_work_on_one_database(source, other, dump, monkeypatch):

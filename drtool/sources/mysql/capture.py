@@ -17,10 +17,10 @@ from drtool.errors import DrtoolError
 from drtool.sources.filesystem import Problem
 from drtool.sources.inventory import NAME, Database, Inventory, digest
 from drtool.sources.mysql import accounts, catalogue
-from drtool.sources.mysql.client import Client, connection_options
+from drtool.sources.mysql.client import Client, connection_options, quoted
 from drtool.sources.mysql.looking import Server, counts, look, schema_lines
 from drtool.sources.mysql.reach import LockWatch, Reach, reach
-from drtool.sources.mysql.session import Session, connected
+from drtool.sources.mysql.session import Failure, Session, connected
 from drtool.sources.port import Around, Foreseen, Foresight, VirtualFile, from_bytes, virtual_path
 
 KIND = "mysql"
@@ -165,6 +165,8 @@ class _Run:
         session, client = self._session, self._client
         there = reach(session, name, self._lock_timeout_s)
         self._warn_of_engines(name, there)
+        if not isinstance(session.attempt(f"SHOW FIELDS FROM {quoted(name)}.{catalogue.MARK}"), Failure):
+            self._heard(name)(f"a restore left it unfinished, as its table {catalogue.MARK} says, which is not stored")
         objects, properties = catalogue.objects(session, name), catalogue.properties(session, name)
         watch = LockWatch(client, self._lock_timeout_s)
         # without the right, the program fails at them

@@ -12,9 +12,11 @@ from drtool.sources.mysql.client import Client, literal, quoted
 from drtool.sources.mysql.session import Failure, Session
 
 Objects = dict[str, dict[str, str]]
+MARK = "drtool_unfinished_restore"
+"""The table in a database that a restore has not finished: see `unfinished`."""
 _DEFINED = {
-    "TABLE": "SELECT IF(TABLE_TYPE = 'SEQUENCE', 'SEQUENCE', 'TABLE'), TABLE_NAME, COALESCE(ENGINE, '') "
-    "FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_TYPE <> 'VIEW'",
+    "TABLE": "SELECT IF(TABLE_TYPE = 'SEQUENCE', 'SEQUENCE', 'TABLE'), TABLE_NAME, COALESCE(ENGINE, '') "  # noqa: S608 - constant
+    f"FROM information_schema.TABLES WHERE TABLE_SCHEMA = {{}} AND TABLE_TYPE <> 'VIEW' AND TABLE_NAME <> '{MARK}'",
     "VIEW": "SELECT 'VIEW', TABLE_NAME, DEFINER FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {}",
     "TRIGGER": "SELECT 'TRIGGER', TRIGGER_NAME, DEFINER FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {}",
     "ROUTINE": "SELECT ROUTINE_TYPE, ROUTINE_NAME, DEFINER FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {}",

@@ -171,7 +171,7 @@ class MysqlTarget:
                 found += self._rows(database)
             if "schema" in what and database.schema is not None:
                 recorded = below(files, database.schema).read_text("utf-8", "surrogateescape")
-                options = (*SCHEMA, *events_options(database.name), f"--ignore-table={database.name}.{unfinished.MARK}")
+                options = (*SCHEMA, *events_options(database.name), f"--ignore-table={database.name}.{catalogue.MARK}")
                 words = self._client.words("dump", *options, "--databases", "--", database.name)
                 dump = self._client.run(words).decode("utf-8", "surrogateescape")
                 if database.name in self._without_definers:
@@ -186,7 +186,7 @@ class MysqlTarget:
 
     def _rows(self, database: Database) -> list[Difference]:
         counts = row_counts(self._client, database.name)
-        for name in (unfinished.MARK, *database.unsteady):
+        for name in (catalogue.MARK, *database.unsteady):
             counts.pop(name, None)
         rows = {name: count for name, count in (database.rows or {}).items() if name not in database.unsteady}
         found = compared_rows(replace(database, rows=rows if database.rows is not None else None), counts)

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from drtool.sources.children import Output, ProgramFailed
+from drtool.sources.mysql.catalogue import MARK
 from drtool.sources.mysql.client import Client, literal, quoted
 from drtool.sources.mysql.session import Failure, Session
 
 _LOCK_WAIT = 1205
 _TABLES = (
-    "SELECT TABLE_NAME, TABLE_TYPE, COALESCE(ENGINE, '') FROM information_schema.TABLES "
-    "WHERE TABLE_SCHEMA = {} AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW') ORDER BY 1"
+    "SELECT TABLE_NAME, TABLE_TYPE, COALESCE(ENGINE, '') FROM information_schema.TABLES "  # noqa: S608 - constants
+    "WHERE TABLE_SCHEMA = {} AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW') "
+    f"AND TABLE_NAME <> '{MARK}' ORDER BY 1"
 )
 _PRECISE = (
     "SELECT DISTINCT TABLE_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {} AND DATA_TYPE = 'bigint' "
@@ -41,7 +43,7 @@ class Reach(NamedTuple):
 
     def options(self, database: str) -> list[str]:
         """Options of the dump program."""
-        return [f"--ignore-table={database}.{name}" for name in self.without]
+        return [f"--ignore-table={database}.{name}" for name in (MARK, *self.without)]
 
     def narrowed(self, objects: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
         """Return the objects that a dump without these tables has to define. Which triggers went with them is not known."""

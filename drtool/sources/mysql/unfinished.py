@@ -16,11 +16,11 @@ from drtool.errors import Refused
 from drtool.sources.databases import Standing
 from drtool.sources.inventory import Database, digest
 from drtool.sources.mysql import catalogue
+from drtool.sources.mysql.catalogue import MARK
 from drtool.sources.mysql.client import Client, literal, quoted
 from drtool.sources.mysql.looking import counts, look, tables
 from drtool.sources.mysql.session import Failure, Session, connected
 
-MARK = "drtool_unfinished_restore"
 _END_S = 5
 """So long the server may take to notice that the session of a killed restore is gone."""
 
@@ -98,7 +98,7 @@ def _foreign(session: Session, database: Database, found: list[str]) -> str:
     recorded = database.objects
     for kind, names in catalogue.objects(session, database.name).items() if recorded is not None else ():
         for name in names:
-            if name not in (MARK, *(recorded or {}).get(kind, ()), *database.unsteady) and not _is_stand_in(
+            if name not in (*(recorded or {}).get(kind, ()), *database.unsteady) and not _is_stand_in(
                 kind, name, recorded
             ):
                 return f"the {kind.lower()} {name}"

@@ -207,7 +207,10 @@ class _Run:
             self._heard(name)(
                 f"the index {index} was never finished and is left out: REINDEX INDEX {index}, or drop it"
             )
+        if session.ask(f"SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = '{catalogue.MARK}'"):  # noqa: S608 - constant
+            self._heard(name)(f"a restore left it unfinished, as its schema {catalogue.MARK} says, which is not stored")
         words = ["pg_dump", "--no-password", f"--lock-wait-timeout={self._lock_timeout_s * 1000}"]
+        words += [f"--exclude-schema={catalogue.MARK}"]
         words += [f"--dbname={of_database(name)}", f"--snapshot={snapshot}", *there.options()]
         text = self._client.run(schema_words(words, encoding), heard=self._heard(name))
         counted = [table for table in there.dumped if table.counted] if self._count_rows else []

@@ -13,6 +13,8 @@ from drtool.sources.postgresql.client import Session
 from drtool.sources.postgresql.looking import shown
 
 Objects = dict[str, dict[str, str]]
+MARK = "drtool_unfinished_restore"
+"""The schema in a database that a restore has not finished: see `unfinished`."""
 # objects with a smaller number were made by initdb
 _OWN = (
     "x.oid >= 16384 AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend e WHERE e.deptype = 'e' "
@@ -77,7 +79,7 @@ _INVALID = (
 _TABLE_RIGHTS, _SEQUENCE_RIGHTS = (_rights("x.relacl", kind, "x.relowner") for kind in ("r", "s"))
 _KINDS = (
     _Kind("pg_namespace", "'SCHEMA'", "x.nspname", _described("x.nspowner", _rights("x.nspacl", "n", "x.nspowner")),
-          where="x.nspname !~ '^pg_(toast|temp)'"),
+          where=f"x.nspname !~ '^pg_(toast|temp)' AND x.nspname <> '{MARK}'"),
     _Kind("pg_class", _RELATION, "x.relname",
           _described("x.relowner", f"CASE x.relkind WHEN 'S' THEN {_SEQUENCE_RIGHTS} ELSE {_TABLE_RIGHTS} END"),
           schema="relnamespace", where="x.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND x.relpersistence <> 't'"),

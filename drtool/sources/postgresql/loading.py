@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drtool.sources.children import ProgramFailed
+from drtool.sources.postgresql.catalogue import MARK
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.dsn import of_database
-from drtool.sources.postgresql.unfinished import MARK
 
 RETRIES_MAX = 50
 WRITABLE = "-c default_transaction_read_only=off"

@@ -17,11 +17,11 @@ from drtool.sources.databases import Difference, below, compared_lines, compared
 from drtool.sources.inventory import Database, Inventory
 from drtool.sources.postgresql import catalogue, roles, unfinished
 from drtool.sources.postgresql.capture import schema_words
+from drtool.sources.postgresql.catalogue import MARK
 from drtool.sources.postgresql.client import Client
 from drtool.sources.postgresql.dsn import of_database
 from drtool.sources.postgresql.loading import Loading
 from drtool.sources.postgresql.looking import look, row_counts, schema_lines
-from drtool.sources.postgresql.unfinished import MARK
 
 _PER_SERVER = ("encoding", "collation", "character type")
 """What an empty database that was there already keeps."""

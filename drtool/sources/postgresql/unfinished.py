@@ -17,10 +17,10 @@ from drtool.errors import Refused
 from drtool.sources.databases import Standing
 from drtool.sources.inventory import Database, digest
 from drtool.sources.postgresql import catalogue
+from drtool.sources.postgresql.catalogue import MARK
 from drtool.sources.postgresql.client import Client, Failure, Session
 from drtool.sources.postgresql.looking import Table, look, shown, tables
 
-MARK = "drtool_unfinished_restore"
 _END_S = 5.0
 """So long the server may take to notice that the sessions of a killed restore are gone."""
 _LOCK_CLASS = 0x64727472
@@ -166,7 +166,7 @@ def _foreign(client: Client, database: Database) -> str:
 def _foreign_object(defined: catalogue.Objects, recorded: catalogue.Objects | None) -> str:
     for kind, names in defined.items() if recorded is not None else ():
         for name in names:
-            if name != MARK and kind != "BLOBS" and name not in (recorded or {}).get(kind, {}):
+            if kind != "BLOBS" and name not in (recorded or {}).get(kind, {}):
                 return f"the {kind.lower()} {name}"
     return ""
 
