@@ -116,3 +116,18 @@ def test_the_report_is_written_in_every_state(shell):
     assert "No problem is known" in page
     assert shell("report").code == 2
     assert shell("report", "--html", "no/such/place.html").code == 2
+
+
+def test_figures_go_when_the_configuration_names_no_file_any_more(shell):
+    config, figures = shell.directory / "drtool.yaml", shell.directory / "drtool.prom"
+    text = config.read_text()
+    assert shell("status").code == 0
+    assert str(config) in figures.read_text()
+    config.write_text(text.replace("metrics_file: drtool.prom\n", ""))
+    try:
+        assert shell("status").code == 0
+        assert str(config) not in (figures.read_text() if figures.exists() else "")
+    finally:
+        config.write_text(text)
+    assert shell("status").code == 0
+    assert str(config) in figures.read_text()

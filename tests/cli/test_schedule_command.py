@@ -98,3 +98,20 @@ def test_two_configurations_have_timers_side_by_side_and_each_removes_its_own(sh
         assert again["others"] == []
         assert shell("schedule", "remove", "--all", *words).code == 0
         assert list((shell.directory / kind.strip("-")).iterdir()) == []
+
+
+def test_a_link_to_a_configuration_has_no_timers_of_its_own(shell):
+    config, link = shell.directory / "one.yaml", shell.directory / "link.yaml"
+    config.write_text(
+        f"sites: {{a: {{main: {{url: {shell.directory}/a}}}}}}\npassword_file: {shell.directory}/secret\n"
+    )
+    link.symlink_to(config)
+    words = ("--systemd", "--directory", "units", "--json")
+    assert shell("-c", "one.yaml", "schedule", "install", *words).code == 0
+    installed = sorted(path.name for path in (shell.directory / "units").iterdir())
+    shown = shell("-c", "link.yaml", "schedule", "show", *words).document
+    assert ({row["state"] for row in shown["jobs"]}, shown["others"]) == ({"installed"}, [])
+    assert shell("-c", "./../" + shell.directory.name + "/link.yaml", "schedule", "install", *words).code == 0
+    assert sorted(path.name for path in (shell.directory / "units").iterdir()) == installed
+    assert shell("-c", "link.yaml", "schedule", "remove", *words).code == 0
+    assert list((shell.directory / "units").iterdir()) == []
