@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -349,6 +350,7 @@ def backup_view(document: Document, *, dry_run: bool) -> View:
     parts: list[Line] = []
     for row in document["snapshots"]:
         parts += _snapshot_lines(row, dry_run=dry_run)
+    parts += _owed_lines(document["snapshots"])
     parts += [
         line(Cell("no snapshot ", "bad"), f"of {failure['path'] or 'these paths'}: {failure['message']}")
         for failure in document["failed"]
@@ -376,6 +378,19 @@ def _brought(document: Document) -> Iterator[tuple[str, Style]]:
 
 def _amount(amount: Document) -> str:
     return f"{count(amount['objects'], 'object')}, {size(amount['bytes'])}"
+
+
+def _owed_lines(rows: "Sequence[Document]") -> list[Line]:
+    """Name each target that misses objects, once for all snapshots."""
+    numbers = Counter((owed["target"], owed["reason"]) for row in rows for owed in row["owed"])
+    return [
+        line(Cell(f"  owed to {target}{_of(number) if len(rows) > 1 else ''}: ", "warn"), reason)
+        for (target, reason), number in numbers.items()
+    ]
+
+
+def _of(snapshots: int) -> str:
+    return f" ({count(snapshots, 'snapshot')})"
 
 
 def _what(row: Document) -> str:
@@ -430,7 +445,6 @@ def _snapshot_lines(row: Document, *, dry_run: bool) -> list[Line]:
         lines.append(
             line(Cell(f"  {copies['minimum_written']} of {copies['wanted']} copies", "good" if enough else "bad"))
         )
-    lines += [line(Cell(f"  owed to {owed['target']}: ", "warn"), owed["reason"]) for owed in row["owed"]]
     if row["errors"]:
         lines.append(line(Cell(f"  {count(len(row['errors']), 'item')} could not be read, see above", "bad")))
     return lines

@@ -1,6 +1,7 @@
 """`status`: show the state of the repository on one screen."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from drtool.repository import Repository
 
 _SHOWN = 20
+_NAMES_SHOWN = 5
+_OF_SOURCE = re.compile(r"source (?P<name>\S+) of (?P<host>\S+): (?P<words>.+)", re.DOTALL)
 
 
 def status(context: typer.Context, manifest_from: ManifestFrom = None) -> None:
@@ -118,9 +121,29 @@ def status_view(document: Document, promised: int) -> View:
     if document["plans"]:
         rows = [_plan_row(row) for row in document["plans"]]
         table_of_sources += [line(""), table("PLAN PASSED> MUST-EVERY> NEWEST", rows)]
-    remarks = [line(Cell("! ", "bad"), text) for text in document["problems"]]
-    remarks += [line(Cell("- ", "dim"), text) for text in document["notices"]]
+    remarks = [line(Cell("! ", "bad"), text) for text in grouped(document["problems"])]
+    remarks += [line(Cell("- ", "dim"), text) for text in grouped(document["notices"])]
     return view(*parts, line(""), _sites_table(document), *table_of_sources, *([line("")] if remarks else []), *remarks)
+
+
+def grouped(texts: Sequence[str]) -> list[str]:
+    """Return the remarks. One that is the same for several sources of a host is said once, with their names."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for text in texts:
+        found = _OF_SOURCE.fullmatch(text)
+        names = groups.setdefault(found.group("host", "words") if found else (text,), [])
+        names += [found["name"]] if found else []
+    return [_said_once(key, names) for key, names in groups.items()]
+
+
+def _said_once(key: tuple[str, ...], names: Sequence[str]) -> str:
+    if len(key) == 1:
+        return key[0]
+    host, words = key
+    if len(names) == 1:
+        return f"source {names[0]} of {host}: {words}"
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"{len(names)} sources of {host}: {words}: {', '.join(names[:_NAMES_SHOWN])}{more}"
 
 
 def _sites_table(document: Document) -> Table:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from drtool.cli.core.layout import width
 from drtool.cli.core.text import count, duration, size
 from drtool.escaping import printable
 from drtool.events import Progress, Stage
@@ -163,24 +164,18 @@ def waiting(waits_s: Mapping[str, float]) -> str:
 
 def fitted(text: str, columns: int) -> str:
     """Return `text`, shortened in the middle so that it takes at most so many columns. Its end names the file."""
-    if _width(text) <= columns:
+    if width(text) <= columns:
         return text
     head, tail = "", ""
     for letter in text[: columns // 3]:
-        if _width(head + letter) > columns // 3:
+        if width(head + letter) > columns // 3:
             break
         head += letter
     for letter in reversed(text):
-        if _width(letter + tail) + _width(head) + 1 > columns:
+        if width(letter + tail) + width(head) + 1 > columns:
             break
         tail = letter + tail
     return f"{head}…{tail}"
-
-
-def _width(text: str) -> int:
-    from rich.cells import cell_len
-
-    return cell_len(text)
 
 
 def _figures(stage: str, facts: Progress) -> str:

@@ -9,7 +9,6 @@ Invariants
 """
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from typing import Literal, TextIO
 
 from msgspec import Struct, to_builtins
 
+from drtool.cli.core.layout import arranged, width
 from drtool.cli.core.progress import ProgressDisplay
 from drtool.cli.core.streams import occupy
 from drtool.cli.core.text import as_json, brief, utc
@@ -37,6 +37,8 @@ from drtool.events import (
 
 _SGR: dict[Style, str] = {"good": "32", "bad": "1;31", "warn": "33", "dim": "2", "strong": "1"}
 _ITEMS_SHOWN = 20
+_PROBLEMS_SHOWN = 4
+_LINES_SHOWN = 3
 _Items = Literal["collected", "dropped", "printed", "traced"]
 _FIRST_LINES = 100
 
@@ -66,6 +68,8 @@ class Screen:
         self._stderr = stderr or sys.stderr
         self._held: list[Event] = []
         self._stored: list[SnapshotStored] = []
+        self._told: set[Event] = set()
+        """The warnings that were shown. A fault that concerns ten sources is shown once."""
         self._failed_items = 0
         self._progress: ProgressDisplay | None = None
         self._lines = EventLines(self._write) if form.json_lines else None
@@ -153,12 +157,19 @@ class Screen:
                 self._write(as_json({"error": document, **stored}))
                 self._document_written = True
             return
-        problems = error.problems if isinstance(error, ConfigError) else (error.message,)
+        problems = self._first(error.problems) if isinstance(error, ConfigError) else (error.message,)
         self._say("bad", "drtool: ", *problems)
         for row in self._stored:
             self._say("good", "stored: ", f"snapshot {row.snapshot}{f' of {row.source}' if row.source else ''}")
         if error.hint:
             self._say("dim", "hint: ", error.hint)
+
+    def _first(self, problems: Sequence[str]) -> Sequence[str]:
+        """Return as many problems as a person reads at once. A log, or `--verbose`, gets all of them."""
+        if len(problems) <= _PROBLEMS_SHOWN or self.form.verbose or not is_terminal(self._stderr):
+            return problems
+        shown = problems[: _PROBLEMS_SHOWN - 1]
+        return (*shown, f"… and {len(problems) - len(shown)} more problems (-v shows all)")
 
     @property
     def stored(self) -> tuple[str, ...]:
@@ -223,14 +234,18 @@ class Screen:
             self._tell(event)
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Warned | TargetFailed):
+            if event in self._told and not self.form.verbose:
+                return
+            self._told.add(event)
         self._clear()
         if isinstance(event, Warned):
-            self._say("warn", "warning: ", event.message)
+            self._say("warn", "warning: ", self._short(event.message))
         elif isinstance(event, TargetFailed):
             self._say(
                 "warn",
                 "warning: ",
-                f"target {event.target}: {event.reason}; `repair` will copy the missing objects to it",
+                f"target {event.target}: {self._short(event.reason)}; `repair` will copy the missing objects to it",
             )
         elif isinstance(event, StepNoted):
             if is_terminal(self._stderr):
@@ -240,6 +255,14 @@ class Screen:
             self._failed_items += 1
             if self._failed_items <= _ITEMS_SHOWN or self.form.verbose:
                 self._say("warn", f"{event.path or 'drtool'}: ", event.message)
+
+    def _short(self, text: str) -> str:
+        """Return at most three lines of a terminal, up to the end of a word. A log, or `--verbose`, gets the whole text."""
+        columns = None if self.form.verbose else _columns(self._stderr)
+        if columns is None or width(text) <= _LINES_SHOWN * columns:
+            return text
+        more = " … (-v shows all)"
+        return text[: _LINES_SHOWN * columns - len(more) - columns // 4].rpartition(" ")[0] + more
 
     def _name(self, event: ItemChanged) -> None:
         if self._items == "collected":
@@ -272,20 +295,8 @@ class Screen:
         return "".join(self._styled(cell, self._stdout) for cell in line.cells)
 
     def _table(self, table: Table) -> str:
-        headings = [Cell(heading.rstrip(">").replace("_", " "), "strong") for heading in table.headings]
-        right = [heading.endswith(">") for heading in table.headings]
-        rows: list[Sequence[Cell]] = [headings, *table.rows]
-        widths = [max(_width(row[column].text) for row in rows) for column in range(len(headings))]
-        return "\n".join(self._row(row, widths, right) for row in rows)
-
-    def _row(self, row: Sequence[Cell], widths: Sequence[int], right: Sequence[bool]) -> str:
-        parts = []
-        for column, cell in enumerate(row):
-            gap = " " * (widths[column] - _width(cell.text))
-            drawn = self._styled(cell, self._stdout)
-            last = column == len(row) - 1
-            parts.append(gap + drawn if right[column] else drawn if last else drawn + gap)
-        return "  ".join(parts).rstrip()
+        lines = arranged(table, _columns(self._stdout))
+        return "\n".join("".join(self._styled(cell, self._stdout) for cell in line) for line in lines)
 
     def _styled(self, cell: Cell, stream: TextIO) -> str:
         text = printable(cell.text)
@@ -335,17 +346,12 @@ def _draws(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
-_NARROW = re.compile(r"[\x20-\x7e]*")
-
-
-def _width(text: str) -> int:
-    """Return the number of columns that `text` takes when drawn. Wide letters take two."""
-    text = printable(text)
-    if _NARROW.fullmatch(text):
-        return len(text)
-    from unicodedata import combining, east_asian_width
-
-    return sum(0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+def _columns(stream: TextIO) -> int | None:
+    """Return the width of a terminal, or None if `stream` is none or does not know its width."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
 
 
 _EVENT_INTERVAL_S = 0.5
