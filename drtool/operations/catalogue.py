@@ -216,7 +216,13 @@ def recover(repository: Repository, plan: Recovery, emit: Emit, arbiters: Sequen
     """Carry out the recovery, then redo this host's own changes that were given up, as far as its journal has them."""
     modes = {site: repository.targets.register(name).mode for site, name in _registers(repository).items()}
     more = stand(repository, plan.voters, arbiters)
-    repository.adopt(repository.manifest.recover(plan.survivors, modes, more))
+    try:
+        view = repository.manifest.recover(plan.survivors, modes, more)
+    except Refused:  # a quorum answers: that of an attempt which was killed after its recovery was chosen?
+        view = repository.manifest.read()
+        if view.config.generation <= plan.generation_before:
+            raise
+    repository.adopt(view)
     brought_back = repository.manifest.settle()
     if brought_back:
         repository.adopt(repository.manifest.read())

@@ -86,7 +86,11 @@ def _lacking(
     listed: Collection[TargetName],
     takes: Callable[[TargetName], bool],
 ) -> tuple[TargetName, ...]:
-    """Return the targets that should get a copy. A damaged copy is left to `repair`, which reads before it replaces."""
+    """Return the targets that should get a copy.
+
+    A damaged copy is left to `repair`, which reads before it replaces. So is one that a target had and lost: something deletes
+    objects there, and that must not be hidden by copying them again each night.
+    """
     placement, copies = repository.placement, repository.view.state.policy.copies
     pack = PackId(item.id)
     if item.is_metadata:
@@ -97,7 +101,7 @@ def _lacking(
     perhaps = {*item.written, *desired}.difference(listed, repository.targets.lost)
     expected = Expected(item.name, item.size_bytes, desired, item.written, item.is_metadata)
     job = job_for(expected, sorted(holders), damaged, placement.preference(pack), copies, takes, perhaps)
-    return job.write
+    return tuple(target for target in job.write if target not in item.written)
 
 
 def amounts(rows: Iterable[OwedCopy]) -> dict[TargetName, Amount]:

@@ -65,7 +65,7 @@ def _check_arbiter(repository: Repository, state: State, spec: TargetSpec) -> No
         raise UsageError(
             f"--arbiter {spec.site}: site {spec.site} already exists", hint="give the arbiter another name"
         )
-    look_at_place(repository, spec)
+    look_at_place(repository, spec, may_hold_register=True)  # of a recovery that was killed
     reason = why_no_vote(spec, vote_verdict(spec))
     if reason is not None:
         raise UsageError(f"{spec.url} cannot vote: {reason}", hint=ABLE_PLACE)
@@ -76,7 +76,7 @@ def stand(
 ) -> Standing:
     """Prepare the arbiters' places, and return what the recovery needs to start the new voters."""
     for spec in arbiters:
-        admit(repository, spec)
+        admit(repository, spec, may_hold_register=True)
         repository.manifest.add_site(spec.site, register_at(repository.targets, spec.site))
     begins = {site: name for site, name in voters.items() if name is not None}
     for site, name in begins.items():

@@ -19,18 +19,23 @@ from drtool.repository.spec import TargetSpec
 from drtool.stores import Medium, VoterStore
 from drtool.stores.names import PROBE_DIRECTORY
 
+REGISTER_DIRECTORY = "manifest"
 
-def look_at_place(repository: Repository, target: TargetSpec) -> None:
-    """Raise `Refused` unless a new target's place is empty, or does not exist yet."""
+
+def look_at_place(repository: Repository, target: TargetSpec, *, may_hold_register: bool = False) -> None:
+    """Raise `Refused` unless a new target's place is empty, or does not exist yet. `may_hold_register`: as for `admit`."""
     store = open_if_there(target, repository.targets.overlays)
     if store is not None:
         with closing(store):
-            _check_free(repository, target, store)
+            _check_free(repository, target, store, may_hold_register=may_hold_register)
 
 
-def admit(repository: Repository, target: TargetSpec) -> tuple[VoterStore, str]:
-    """Prepare the place and make it one of this run's targets. Return its store, and its marker's `target_id`."""
-    marker = _marked(repository, target)
+def admit(repository: Repository, target: TargetSpec, *, may_hold_register: bool = False) -> tuple[VoterStore, str]:
+    """Prepare the place and make it one of this run's targets. Return its store, and its marker's `target_id`.
+
+    `may_hold_register`: an interrupted attempt may have begun a register there.
+    """
+    marker = _marked(repository, target, may_hold_register=may_hold_register)
     targets = repository.targets
     if targets.reachable(target.name):
         targets.drop(target.name, f"its place is taken by {target.url}")
@@ -44,10 +49,10 @@ def admit(repository: Repository, target: TargetSpec) -> tuple[VoterStore, str]:
     return targets.store(target.name), marker.target_id
 
 
-def _marked(repository: Repository, target: TargetSpec) -> Marker:
+def _marked(repository: Repository, target: TargetSpec, *, may_hold_register: bool) -> Marker:
     """Return the place's marker: a new one, or that of an earlier attempt."""
     with closing(open_in_time(target, create=True, overlays=repository.targets.overlays)) as store:
-        _check_free(repository, target, store)
+        _check_free(repository, target, store, may_hold_register=may_hold_register)
         left = _marker_of(store)
         if left is not None:
             return left
@@ -69,10 +74,10 @@ def _marker_of(store: Medium) -> Marker | None:
         return None
 
 
-def _check_free(repository: Repository, target: TargetSpec, store: Medium) -> None:
-    """Refuse unless the place is empty, or holds only a marker and key slots of an interrupted attempt for this target."""
+def _check_free(repository: Repository, target: TargetSpec, store: Medium, *, may_hold_register: bool = False) -> None:
+    """Refuse unless the place is empty, or holds only the remains of an interrupted attempt for this target."""
     names = [name for name in store.names() if name != PROBE_DIRECTORY]
-    known = {MARKER_OBJECT, KEYS_PREFIX.rstrip("/")}
+    known = {MARKER_OBJECT, KEYS_PREFIX.rstrip("/"), *([REGISTER_DIRECTORY] if may_hold_register else [])}
     if names and not _is_ours(repository, target, store):
         raise Refused(f"{target.url} for {target.name} is not empty: it holds {names[0]}", hint=EMPTY_PLACE)
     kinds = {info.name.partition("/")[0] for info in store.list()} - known

@@ -154,6 +154,18 @@ def test_a_target_that_fails_meanwhile_is_named_with_what_it_is_owed_still(every
     assert result.snapshots[0].degraded
 
 
+def test_copies_that_a_site_had_and_lost_are_missing_and_stay_so_until_repair(everywhere):
+    """A lifecycle rule deletes them: if each backup copied them again, no command would tell."""
+    source = source_of(everywhere)
+    everywhere.backup(source)
+    for path in everywhere.objects("c"):
+        path.unlink()
+    result = back_up(everywhere, source)
+    assert (result.brought, result.snapshots[0].degraded) == ([], True)
+    assert everywhere.verify().missing
+    assert everywhere.status().problems
+
+
 def test_a_damaged_copy_is_not_spread_and_is_remembered(everywhere):
     source = source_of(everywhere)
     without_site(everywhere, source)

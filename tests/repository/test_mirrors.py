@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from bad_buckets import BUCKET, bad_bucket
+from killed_midway import every_step
 from msgspec.structs import replace
 from three_sites import World
 
-from drtool.errors import NoQuorum, UsageError
+from drtool.errors import NoQuorum, Refused, UsageError
 from drtool.events import Warned, ignore
 from drtool.manifest import commit
 from drtool.manifest.mirror import mirror_names
@@ -129,6 +130,44 @@ def test_a_recovery_from_a_copy_begins_at_an_arbiter(world):
             assert (repository.view.config.generation, len(repository.view.state.snapshots)) == (2, 2)
 
 
+@pytest.mark.thorough
+def test_a_recovery_that_was_killed_at_any_step_goes_on_with_the_same_empty_place(world):
+    report = world.backup(world.root / "source")
+    shutil.rmtree(world.directory("a/main"))
+    before, judge = world.root, TargetSpec(name=TargetName("judge/main"), url=str(world.root / "judge"), vote="only")
+    kept = set_aside(before)
+
+    def recovering():
+        with world.open(anyhow=True) as repository:
+            try:
+                plan = plan_recovery(repository, ["b"], [judge], dry_run=False)
+            except Refused as error:
+                assert "nothing needs to be recovered" in error.message  # noqa: PT017 - the killed run had done everything
+                return
+            recover(repository, plan, world.heard.append, [judge])
+
+    for _ in every_step(recovering):
+        recovering()
+        with world.open() as repository:
+            assert [row.id.hex() for row in repository.view.state.snapshots] == [report.id]
+            assert not repository.view.tentative
+        assert world.backup(world.root / "source").id
+        put_back(kept, before)
+
+
+def set_aside(root):
+    """A copy of a directory beside it."""
+    kept = root.with_name(f"{root.name}-before")
+    shutil.copytree(root, kept, symlinks=True)
+    return kept
+
+
+def put_back(kept, root):
+    """Make a directory what it was."""
+    shutil.rmtree(root)
+    shutil.copytree(kept, root, symlinks=True)
+
+
 def test_a_survivor_that_could_vote_and_never_did_votes_after_a_recovery(world):
     world.backup(world.root / "source")
     shutil.rmtree(world.directory("a/main"))
@@ -192,6 +231,9 @@ def test_a_copy_that_lags_says_how_much_and_is_brought_up_to_date_by_repair(worl
     told = world.status()
     (line,) = [line for line in told.notices if "b/main" in line]
     assert "changes behind, its newest change was made" in line
+    with world.open() as repository:
+        would = repair(repository, RepairRequest(dry_run=True), world.heard.append)
+    assert would.manifest == ["b/main: its copy of the catalogue would be brought up to date"]
     with world.open() as repository:
         repair(repository, RepairRequest(), world.heard.append)
     assert world.mirrors("b/main")[-1] >= told.sequence

@@ -77,7 +77,8 @@ def repair(
 
 def repair_view(document: Document) -> View:
     parts = list(_done(document))
-    parts += [line(Cell("repaired ", "good"), words) for words in document["manifest"]]
+    head = "would be repaired " if document["dry_run"] else "repaired "
+    parts += [line(Cell(head, "good"), words) for words in document["manifest"]]
     parts += [line(Cell("away ", "warn"), f"{row['target']}: {row['reason']}") for row in document["away"]]
     for row in document["unrepairable"][:_SHOWN]:
         perhaps = f"; {', '.join(row['perhaps'])} may have one" if row["perhaps"] else ""

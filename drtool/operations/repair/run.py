@@ -48,7 +48,7 @@ def repair(repository: Repository, request: RepairRequest, emit: Emit) -> Repair
     reach_given_up(repository)
     began = repository.view.sequence
     catalogue = audit_catalogue(repository, contents=True, site=request.site).about(request.objects)
-    healed = [] if request.dry_run else _mend_manifest(repository, emit)
+    healed = _preview_manifest(repository) if request.dry_run else _mend_manifest(repository, emit)
     mended = _mend_catalogue(repository, request, catalogue, began, emit)
     seen = look(repository, emit, repository.placement, workers=request.workers, read_all=request.read_all)
     seen, index = _mend_index(repository, request, seen, emit)
@@ -100,6 +100,21 @@ def _check_names(repository: Repository, request: RepairRequest, seen: Look, cat
     if unknown:
         hint = "name objects as `verify` does: packs/…, index/…, manifest/…, keys/…"
         raise DrtoolError(f"{unknown[0]} is not an object of this repository", hint=hint)
+
+
+def _preview_manifest(repository: Repository) -> list[str]:
+    """Return the registers and the copies of the catalogue that would be brought up to date."""
+    words = [
+        f"{row.site}: its register would be brought up to date"
+        for row in repository.manifest.status().acceptors
+        if row.reachable and (row.problem or row.lag)
+    ]
+    words += [
+        f"{copy.target}: its copy of the catalogue would be brought up to date"
+        for copy in repository.manifest.mirrors(repository.view)
+        if copy.reachable and not copy.is_current
+    ]
+    return words
 
 
 def _mend_manifest(repository: Repository, emit: Emit) -> list[str]:
