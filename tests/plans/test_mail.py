@@ -71,7 +71,7 @@ def test_a_password_goes_over_verified_tls_only(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("{email: {to: [a@b]}}", "from"),
-        ("{email: {to: [a@b], from: c@d, user: x}}", "belong together"),
+        ("{email: {to: [a@b], from: c@d, user: x}}", "must be given together"),
         ("{email: {to: [a@b], from: c@d, server: 'http://x'}}", "server"),
         ("{email: {to: [a@b], from: c@d}, webhook: 'https://x'}", "one of command, webhook and email"),
     ],
