@@ -1,8 +1,8 @@
-"""Users, roles and their rights, and what else of a server no database holds: recorded, dumped, brought back, compared.
+"""Users, roles, rights and other objects outside of databases: the record, the dump, the restore and the comparison.
 
 Invariants
     The record comes from the server (`SHOW GRANTS`, `mysql.servers`, …), not from the dump. It holds no password.
-    Users and roles that are there keep their passwords and rights. They may be given roles that are new.
+    Existing users and roles keep their passwords and rights. They may be given new roles.
 """
 
 import re
@@ -18,7 +18,7 @@ from drtool.sources.mysql.session import Failure, Session, connected
 Grants = dict[str, tuple[str, ...]]
 Tell = Callable[[str], None]
 PUBLIC = "PUBLIC"
-"""The role that every user of MariaDB 10.11 has. The dump programs leave its rights out."""
+"""The role that every user of MariaDB 10.11 has. The dump programs leave out its rights."""
 _NO_SUCH_GRANT = 1141
 """The account was dropped in the meantime."""
 _IMPORT_ROLE = "mariadb_dump_import_role"
@@ -42,7 +42,7 @@ _INSTALLED = {
 }
 _LATER = re.compile(r"^(?:/\*M!\d+ )?GRANT ")
 _OF_PROGRAMS = re.compile(r"^INSTALL PLUGIN |^CREATE .* SONAME ")
-"""Statements that load a library of the server's host."""
+"""Statements that load a library from the server's host."""
 _IDENTIFIED = re.compile(r" IDENTIFIED (?:BY|VIA) .*?(?= REQUIRE | WITH |$)")
 _ON = re.compile(r" ON (?:TABLE |PROCEDURE |FUNCTION |PACKAGE |PACKAGE BODY )?`((?:[^`]|``)+)`\.")
 _WRAPPED = re.compile(r"^/\*M?!\d+ (.*?) \*/;?$", re.DOTALL)
@@ -50,7 +50,7 @@ _TOKEN = re.compile(r"`(?:[^`]|``)*`|'(?:[^'\\]|\\.|'')*'|\"(?:[^\"]|\"\")*\"|[^
 
 
 class Record(NamedTuple):
-    """What the server says of its accounts, and of what else no database holds."""
+    """The accounts of a server, and its other objects outside of databases."""
 
     grants: Grants
     """By account, written with back quotes: the statements of `SHOW GRANTS` without passwords."""
@@ -59,7 +59,7 @@ class Record(NamedTuple):
 
 
 def recorded(session: Session) -> Record | None:
-    """Return the record; None if this user may not read it."""
+    """Return the record, or None if this user may not read it."""
     rows = session.attempt(_ACCOUNTS)
     if isinstance(rows, Failure):
         return None
@@ -79,7 +79,7 @@ def recorded(session: Session) -> Record | None:
 
 
 def grants_of(session: Session, account: str) -> tuple[str, ...] | None:
-    """Return an account's own rights; None if they cannot be read. Of a role, the server lists those of its roles as well."""
+    """Return an account's own rights, or None if they cannot be read. The server also lists the rights of a role's roles."""
     rows = session.attempt(f"SHOW GRANTS FOR {account}")
     if isinstance(rows, Failure):
         return () if account == PUBLIC or rows.code == _NO_SUCH_GRANT else None
@@ -89,7 +89,7 @@ def grants_of(session: Session, account: str) -> tuple[str, ...] | None:
 
 
 def both(before: Record, after: Record) -> Record:
-    """Return what was there all the time."""
+    """Return the parts that both records have in common."""
     grants = {
         account: tuple(line for line in lines if line in after.grants[account])
         for account, lines in before.grants.items()
@@ -103,7 +103,7 @@ def both(before: Record, after: Record) -> Record:
 
 
 def dumped(client: Client, session: Session) -> tuple[bytes, Record | None, list[str]]:
-    """(statements that bring users and the rest back, the record, what is missing in words). Raises DrtoolError."""
+    """Return (the statements that restore everything, the record, descriptions of missing parts). Raises DrtoolError."""
     before = recorded(session)
     words = client.words("dump", "--skip-dump-date", "--skip-comments")
     users = client.run([*words, "--system=users"])
@@ -127,7 +127,7 @@ def dumped(client: Client, session: Session) -> tuple[bytes, Record | None, list
 
 
 def lacking(record: Record, text: str) -> list[str]:
-    """Return what is recorded and that a dump does not hold, in words."""
+    """Return descriptions of the recorded parts that a dump does not contain."""
     there = {_canonical(without_password(line.rstrip(";"))) for line in text.splitlines()}
     lost = [
         f"the dump of users lacks: {line}"
@@ -142,7 +142,7 @@ def lacking(record: Record, text: str) -> list[str]:
 
 
 def without_password(grant: str) -> str:
-    """A statement of `SHOW GRANTS` without the password."""
+    """Return a statement of `SHOW GRANTS` without the password."""
     return _IDENTIFIED.sub("", grant)
 
 
@@ -150,7 +150,7 @@ class Users:
     """The users and roles of a snapshot, in two passes: a right on a table can be granted once the table is there."""
 
     def __init__(self, client: Client, text: str, databases: Iterable[str], *, is_scratch: bool) -> None:
-        """`databases`: those that are restored. A scratch server need not have the libraries of plugins."""
+        """`databases`: the restored ones. A scratch server need not have the libraries of plugins."""
         self._is_scratch, self._client, self._databases = is_scratch, client, frozenset(databases)
         with connected(client) as session:
             accounts = session.ask("SELECT User, Host FROM mysql.user")
@@ -165,7 +165,7 @@ class Users:
         self._failed: set[str] = set()
 
     def create(self, tell: Tell) -> list[str]:
-        """What could not be done, in words, but for what waits for `grant`."""
+        """Create users and roles. Return descriptions of the failures, except those that `grant` tries again."""
         problems = []
         for code, at, message in self._said(self._lines):
             line = self._lines[at - 1] if 0 < at <= len(self._lines) else ""
@@ -178,7 +178,7 @@ class Users:
         return problems
 
     def grant(self, tell: Tell) -> list[str]:
-        """What could not be granted although its object should be there."""
+        """Grant the remaining rights. Return descriptions of the failures."""
         problems = []
         for _, at, message in self._said(self._later):
             line = self._later[at - 1]
@@ -190,7 +190,7 @@ class Users:
         return problems
 
     def compare(self, inventory: Inventory, server_version: str, tell: Tell) -> list[str]:
-        """Return what the server lacks of what was recorded, in words. Only who may read the system's tables can compare."""
+        """Return descriptions of recorded parts that the server lacks. The user must be able to read the system tables."""
         if inventory.grants is None or _series(inventory.server_version or "") != _series(server_version):
             return []
         with connected(self._client) as session:
@@ -217,7 +217,7 @@ class Users:
         return problems
 
     def _concerns(self, line: str) -> bool:
-        """Whether a right should be there: it is reported already, or its database is not restored."""
+        """Return whether a right should exist: its failure is not reported yet, and its database is restored."""
         database = database_of(line)
         return line not in self._failed and (database is None or database in self._databases)
 
@@ -230,16 +230,16 @@ class Users:
 
 
 def about(line: str) -> str:
-    """The statement without a password."""
+    """Return a statement without its password."""
     text = re.sub(r"^/\*M?!\d+ | \*/;?$|;$", "", line.strip())
     text = text.partition(" IDENTIFIED ")[0].partition(" OPTIONS (")[0]
     return f" ({text})" if text else ""
 
 
 def of_new_users(text: str, accounts: Iterable[Sequence[str]], databases: Iterable[str] = ()) -> str:
-    """Without what would change users and roles that are there.
+    """Remove the statements that would change existing users and roles.
 
-    Those that are there may be given roles that are new, and everybody (`PUBLIC`) rights on the databases that are restored.
+    Existing users may be given new roles, and `PUBLIC` rights on the restored databases.
     """
     here, restored = {(user, host) for user, host in accounts}, set(databases)
     lines = text.splitlines(keepends=True)
@@ -258,7 +258,7 @@ def of_new_users(text: str, accounts: Iterable[Sequence[str]], databases: Iterab
 
 
 def without_installed(text: str, here: Mapping[str, set[str]]) -> str:
-    """Without what would define a server, plugin or loadable function that is there already."""
+    """Remove the statements that would define an existing server, plugin or loadable function."""
 
     def is_there(line: str) -> bool:
         for kind, pattern in _DUMPED.items():
@@ -271,7 +271,7 @@ def without_installed(text: str, here: Mapping[str, set[str]]) -> str:
 
 
 def subject(line: str) -> tuple[str, str] | None:
-    """Return the user (with host) or role that a statement makes or changes; None for other statements."""
+    """Return the user (with host) or role that a statement creates or changes, or None."""
     tokens = _tokens(line)
     at = _subject_at(tokens)
     if not 0 <= at < len(tokens):
@@ -292,7 +292,7 @@ def _subject_at(tokens: Sequence[str]) -> int:
 
 
 def database_of(grant: str) -> str | None:
-    """The database that a right is on; None for rights on the whole server."""
+    """Return the database of a right, or None for rights on the whole server."""
     match = _ON.search(grant)
     return None if match is None else re.sub(r"\\([_%])", r"\1", match[1].replace("``", "`"))
 
@@ -304,7 +304,7 @@ def _tokens(line: str) -> list[str]:
 
 
 def _canonical(line: str) -> tuple[str, ...]:
-    """A statement without regard to its quotes."""
+    """Return the parts of a statement, without quotes."""
     return tuple(_unquoted(token) for token in _tokens(line))
 
 
@@ -332,7 +332,7 @@ def _subject_text(grant: str) -> str:
 
 
 def _subject_line(line: str) -> str:
-    """A statement of a dump as the record has it."""
+    """Return a statement of a dump in the form of the record."""
     return without_password(about(line)[2:-1])
 
 

@@ -1,7 +1,7 @@
-"""Databases that a restore left unfinished: told apart from other people's data by a mark, and begun again.
+"""Databases that a restore left unfinished: a mark separates them from other data, and they are restored again.
 
 Invariants
-    A database that is being loaded holds an empty table named `MARK` until it is whole. Once its restore has ended with errors,
+    A database that is being loaded has an empty table named `MARK` until it is complete. Once its restore has ended with errors,
     the table holds a digest of the contents.
     A marked database is dropped only if it holds nothing but what the restore put there. With a digest, the contents must
     match it. Without one, the restore was interrupted: then nothing may be defined that was not recorded, and no table may
@@ -22,7 +22,7 @@ from drtool.sources.mysql.looking import counts, look, tables
 from drtool.sources.mysql.session import Failure, Session, connected
 
 _END_S = 5
-"""So long the server may take to notice that the session of a killed restore is gone."""
+"""The time in which the server notices that the session of a killed restore is gone."""
 
 
 class Locks:
@@ -56,7 +56,7 @@ class Locks:
 
 
 def standing(client: Client, chosen: Sequence[Database]) -> dict[str, Standing]:
-    """Return what is there of each database. An empty one is as good as none."""
+    """Return the state of each database on the server. An empty database counts as missing."""
     there = look(client).databases
     absent = Standing(is_unfinished=False, refusal=None)
     with connected(client) as session:
@@ -78,7 +78,7 @@ def _standing(client: Client, session: Session, database: Database) -> Standing:
 
 
 def _refusal(client: Client, session: Session, database: Database, found: Iterable[str]) -> Refused | None:
-    """Return why an unfinished database must not be begun again."""
+    """Return why an unfinished database must not be restored again."""
     name, hint = database.name, f"drop it first; or keep it, and drop its table {MARK}"
     note = note_of(session, name)
     if note:
@@ -94,7 +94,7 @@ def _refusal(client: Client, session: Session, database: Database, found: Iterab
 
 
 def _foreign(session: Session, database: Database, found: list[str]) -> str:
-    """Return what an interrupted restore cannot have put into a database, in words."""
+    """Return a description of contents that the interrupted restore cannot have created, or ""."""
     recorded = database.objects
     for kind, names in catalogue.objects(session, database.name).items() if recorded is not None else ():
         for name in names:
@@ -110,17 +110,17 @@ def _foreign(session: Session, database: Database, found: list[str]) -> str:
 
 
 def _is_stand_in(kind: str, name: str, recorded: catalogue.Objects | None) -> bool:
-    """Return whether this is a table that a dump makes in place of a view that comes later."""
+    """Return whether this is a table that a dump creates as a placeholder of a view."""
     return kind == "TABLE" and name in (recorded or {}).get("VIEW", ())
 
 
 def mark(session: Session, name: str) -> None:
-    """Say that a database is being loaded. The key is for servers that take no table without one."""
+    """Mark a database as being loaded. Some servers accept no table without a key."""
     session.ask(f"CREATE TABLE IF NOT EXISTS {quoted(name)}.{MARK} (content VARCHAR(64) NOT NULL PRIMARY KEY)")
 
 
 def note_of(session: Session, name: str) -> str | None:
-    """The mark of a restore that did not finish: empty, or the digest of what it left. None: there is none."""
+    """Return the note in the mark: "", or the digest of the contents. None: there is no mark."""
     rows = session.attempt(f"SELECT COALESCE(MAX(content), '') FROM {quoted(name)}.{MARK}")  # noqa: S608 - quoted
     return None if isinstance(rows, Failure) else rows[0][0]
 
@@ -132,12 +132,12 @@ def note_content(session: Session, name: str, found: Iterable[str]) -> None:
 
 
 def finished(session: Session, name: str) -> None:
-    """Take the mark away."""
+    """Remove the mark."""
     session.ask(f"DROP TABLE {quoted(name)}.{MARK}")
 
 
 def content(session: Session, name: str, found: Iterable[str]) -> str:
-    """A digest of all rows of a database, by the server's checksums."""
+    """Return a digest of all rows of a database, from the server's checksums."""
     checksums = [
         session.attempt(f"CHECKSUM TABLE {quoted(name)}.{quoted(table)} EXTENDED") for table in found if table != MARK
     ]

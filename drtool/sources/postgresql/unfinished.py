@@ -1,7 +1,7 @@
-"""Databases that a restore left unfinished: told apart from other people's data by a mark, and begun again.
+"""Databases that a restore left unfinished: a mark separates them from other data, and they are restored again.
 
 Invariants
-    A database that is being loaded carries a schema named `MARK` until it is whole. Once its restore has ended with errors,
+    A database that is being loaded has a schema named `MARK` until it is complete. Once its restore has ended with errors,
     the comment of that schema is a digest of the contents.
     A marked database is dropped only if it holds nothing but what the restore put there. With a digest, the contents must
     match it. Without one, the restore was interrupted: then nothing may be defined that was not recorded, no table may have
@@ -22,7 +22,7 @@ from drtool.sources.postgresql.client import Client, Failure, Session
 from drtool.sources.postgresql.looking import Table, look, shown, tables
 
 _END_S = 5.0
-"""So long the server may take to notice that the sessions of a killed restore are gone."""
+"""The time in which the server notices that the sessions of a killed restore are gone."""
 _LOCK_CLASS = 0x64727472
 _OWN = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _HASH = "count(*), coalesce(sum(pg_catalog.hashtextextended({}, 0)::numeric), 0)"
@@ -83,7 +83,7 @@ class Locks:
 
 
 def standing(client: Client, chosen: Sequence[Database]) -> dict[str, Standing]:
-    """Return what is there of each database. An empty one is as good as none."""
+    """Return the state of each database on the server. An empty database counts as missing."""
     there = look(client).databases.keys() | {"template1"}
     absent = Standing(is_unfinished=False, refusal=None)
     return {row.name: _standing(client, row) if row.name in there else absent for row in chosen}
@@ -103,7 +103,7 @@ def _standing(client: Client, database: Database) -> Standing:
 
 
 def _refusal(client: Client, database: Database) -> Refused | None:
-    """Return why an unfinished database must not be begun again."""
+    """Return why an unfinished database must not be restored again."""
     name = database.name
     note = _note(client, name)
     if note:
@@ -123,14 +123,14 @@ def _refusal(client: Client, database: Database) -> Refused | None:
 
 
 def leave(client: Client, names: Sequence[str]) -> None:
-    """Go by way of another database if the DSN names one that is to be dropped. Raises DrtoolError."""
+    """Connect through another database if the DSN names one that is to be dropped. Raises DrtoolError."""
     entrance = client.entrance()
     if entrance in names and is_marked(client, entrance):
         client.database = "template1" if entrance == "postgres" else "postgres"
 
 
 def _in_use(client: Client, name: str) -> Refused | None:
-    """Return a refusal if somebody is connected: the database could not be dropped."""
+    """Return a refusal if other sessions are connected, because the database could not be dropped."""
     ends_at = time.monotonic() + _END_S
     with client.session() as session:
         while (found := session.ask(_OTHERS.format(_literal(name)))) != [["0"]]:
@@ -150,7 +150,7 @@ def _note(client: Client, name: str) -> str:
 
 
 def _foreign(client: Client, database: Database) -> str:
-    """Return what an interrupted restore cannot have put into a database, in words."""
+    """Return a description of contents that the interrupted restore cannot have created, or ""."""
     with client.session(database.name) as session:
         if found := _foreign_object(catalogue.objects(session), database.objects):
             return found
@@ -172,7 +172,7 @@ def _foreign_object(defined: catalogue.Objects, recorded: catalogue.Objects | No
 
 
 def _foreign_rows(session: Session, table: Table, recorded: Mapping[str, int | None], of_extension: bool) -> str:
-    """Rows of a table that an extension makes come from two transactions: its own script and the dump."""
+    """Check the rows of one table. Those of an extension come from two transactions: its script and the dump."""
     sql = f"SELECT count(*), coalesce(min(xmin::text::bigint) = max(xmin::text::bigint), true) FROM ONLY {table.name}"  # noqa: S608 - quoted
     rows = session.attempt(sql)
     if isinstance(rows, Failure):
@@ -193,12 +193,12 @@ def _foreign_large_objects(session: Session, database: Database) -> str:
 
 
 def is_marked(client: Client, name: str) -> bool:
-    """Whether a restore left this database unfinished. Raises DrtoolError."""
+    """Return whether a restore left this database unfinished. Raises DrtoolError."""
     return bool(client.ask(f"SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = '{MARK}'", name))  # noqa: S608 - constant
 
 
 def finished(client: Client, name: str) -> None:
-    """Take the mark away."""
+    """Remove the mark."""
     client.ask(f"SET default_transaction_read_only = off; DROP SCHEMA IF EXISTS {MARK}", name)
 
 
@@ -215,7 +215,7 @@ def drop(client: Client, name: str) -> None:
 
 
 def may_create(client: Client) -> bool:
-    """Whether the user may make a database in place of one that it drops."""
+    """Return whether the user may create databases."""
     sql = "SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user"
     return client.ask(sql) == [["t"]]
 
@@ -229,5 +229,5 @@ def content(client: Client, name: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A text in SQL, whatever `standard_conforming_strings` says."""
+    """Return a string literal that does not depend on `standard_conforming_strings`."""
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
