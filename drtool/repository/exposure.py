@@ -43,6 +43,24 @@ def own_targets(specs: Iterable[TargetSpec]) -> frozenset[TargetName]:
     return frozenset(spec.name for spec in local if _device(Path(local_path(spec.url))) in devices)
 
 
+def mount_point_of(path: Path) -> Path:
+    """Return the mount point of the file system that a path is on, or would be on."""
+    place = Path(os.path.abspath(path))
+    while not os.path.ismount(place) and place != place.parent:
+        place = place.parent
+    return place
+
+
+def shared_disk(specs: Iterable[TargetSpec]) -> Path | None:
+    """Return the mount point of the one file system that has all targets that store, or None if there are several."""
+    storing = [spec for spec in specs if spec.vote != "only"]
+    if not all(is_directory(spec.url) for spec in storing):
+        return None
+    paths = [Path(local_path(spec.url)) for spec in storing]
+    devices = {_device(path) for path in paths}
+    return mount_point_of(paths[0]) if len(devices) == 1 and None not in devices else None
+
+
 def _device(path: Path) -> int | None:
     """Return the device of a path, or None if it does not exist or its file system does not answer."""
     try:

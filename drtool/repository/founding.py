@@ -9,6 +9,7 @@ Invariants
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -21,7 +22,7 @@ from drtool.manifest.ports import SitePort
 from drtool.manifest.records import Founding, KeyTable, Policy, Target
 from drtool.model import RepositoryId, SiteName, TargetName
 from drtool.paxos import majority
-from drtool.repository.exposure import Exposure, exposures, own_targets
+from drtool.repository.exposure import Exposure, exposures, own_targets, shared_disk
 from drtool.repository.identity import author
 from drtool.repository.known_targets import strange_root
 from drtool.repository.marker import MARKER_OBJECT, Marker
@@ -75,7 +76,7 @@ def found(
     finally:
         for store in stores.values():
             store.close()
-    _advise(sites, wanted, len(voters), emit)
+    _advise(sites, wanted, len(voters), shared_disk(spec.targets), emit)
     for loss in _losses(spec.targets, voters) if len(sites) > 1 else ():
         emit(Warned(message=loss.text))
     _tell_voteless(spec.targets, voters, verdicts, emit)
@@ -245,9 +246,16 @@ def _clear(stores: Mapping[TargetName, Medium]) -> None:
                 store.delete(info.name)
 
 
-def _advise(sites: Mapping[SiteName, object], copies: int, voters: int, emit: Emit) -> None:
+def _advise(sites: Mapping[SiteName, object], copies: int, voters: int, disk: Path | None, emit: Emit) -> None:
     if len(sites) == 1:
         emit(Warned(message="one site: nothing survives its loss, so consider naming more sites"))
+    elif disk is not None:
+        emit(
+            Warned(
+                message=f"all {len(sites)} sites are on one file system, mounted at {disk}: a lost disk loses everything; "
+                "place the sites on other disks, servers or buckets"
+            )
+        )
     advice = even_number(voters)
     if advice:
         emit(Warned(message=advice))

@@ -79,7 +79,7 @@ def test_the_text_has_a_table_and_advice(shell):
 def test_sites_on_one_device_are_one_failure_domain(shell):
     (row,) = found(shell("doctor", "--json"), "one-failure-domain", "warning")
     assert row["where"] == "a, b, c"
-    assert "device" in row["message"]
+    assert "one file system, mounted at /" in row["message"]
 
 
 def test_read_only_changes_no_byte_and_makes_no_directory(shell):

@@ -69,7 +69,11 @@ def _request(call: Call, *, read_only: bool) -> "DoctorRequest":
         config_path=path,
         config_problems=tuple(problem for fault in faults for problem in _problems(fault, path)),
         targets=targets,
-        sources=tuple((name, beside / text) for name, source in config.sources.items() for text in source.named_paths),
+        sources=tuple(
+            (name, beside / os.path.expanduser(text))
+            for name, source in config.sources.items()
+            for text in source.named_paths
+        ),
         directories=(("state directory", settings.state_dir), ("cache directory", settings.cache_dir)),
         password=password,
         programs=_programs(call, settings),

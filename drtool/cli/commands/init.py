@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from drtool.cli.core.call import targets_of
 from drtool.cli.core.config_file import Chosen, Place, config_text, warn_if_unusable, write_config
-from drtool.cli.core.passwords import new_password
+from drtool.cli.core.passwords import given_password, new_password
 from drtool.cli.core.settings import CONFIG_NAME, named_config
 from drtool.cli.core.text import Document, count, document_of
 from drtool.cli.core.view import Cell, View, line, table, view
@@ -83,7 +83,7 @@ def init(
     redundancy = settings.config.redundancy
     wanted = copies if copies is not None else redundancy.copies
     spec = replace(call.spec(targets), timezone=known_zone(call))
-    password = settings.password() if settings.password_given else new_password(call)
+    password = given_password(call) if settings.password_given else new_password(call)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # with umask 0 others could replace the file
     spec = replace(spec, password=lambda: password)
     result = found(spec, wanted, redundancy.minimum, call.emit, hides_sizes=hide_sizes, replaces_known=replace_known)

@@ -11,9 +11,11 @@ from drtool.cli.core.options import ManifestFrom, sites
 from drtool.cli.core.selection import SHORT_ID
 from drtool.cli.core.text import Document, count, document_of, duration, local, size
 from drtool.cli.core.view import Cell, Line, Table, View, line, table, view
+from drtool.config.schema import Redundancy
 
 if TYPE_CHECKING:
     from drtool.cli.core.call import Call
+    from drtool.manifest.records import Policy
     from drtool.operations.status import Remark
     from drtool.plans.evidence.proofs import Proof
     from drtool.repository import Repository
@@ -62,13 +64,28 @@ def examine(call: "Call", repository: "Repository") -> Examined:
     result = run_status(repository, call.emit, call.settings.config.objectives)
     configured, broken = _configured_plans(call)
     rows = proofs(repository.view.state.runs, configured, now_ns)
-    result = result.judged([*_about_plans(rows, now_ns), *broken])
+    policy = repository.view.state.policy
+    result = result.judged([*_about_plans(rows, now_ns), *broken, *_about_redundancy(call, policy)])
     uncertain = repository.uncertain
     return Examined(
         document=document_of(result) | {"plans": document_of(rows)},
         exit_code=uncertain.exit_code if uncertain else result.exit_code,
         promised=repository.view.state.policy.copies,
     )
+
+
+def _about_redundancy(call: "Call", policy: "Policy") -> "Iterable[Remark]":
+    """Return a notice for each number of the configuration's `redundancy` that the repository does not use."""
+    from drtool.operations.status import notice
+
+    wanted = call.settings.config.redundancy
+    minimum = wanted.minimum if wanted != Redundancy() else None
+    for key, value, used in (("copies", wanted.copies, policy.copies), ("minimum", minimum, policy.minimum)):
+        if value is not None and value != used:
+            yield notice(
+                f"redundancy.{key} is {value} in the configuration, but the repository uses {used}, as chosen at init: "
+                "only a new repository takes the number from the configuration"
+            )
 
 
 def _about_plans(rows: "Iterable[Proof]", now_ns: int) -> "Iterable[Remark]":

@@ -140,6 +140,19 @@ def ask_password(question: str = "Password: ") -> bytes:
         raise NoPassword("no password was given") from None
 
 
+def given_password(call: "Call") -> bytes:
+    """Return the password of a new repository from where it was given. Warn if it is trivial."""
+    from drtool.crypto.strength import weakness
+
+    password = call.settings.password()
+    if weak := weakness(password):
+        call.warn(
+            f"this password is too easy to guess: it {weak}; before you store anything, add one of five or more random "
+            "words (drtool key add) and remove this one (drtool key remove)"
+        )
+    return password
+
+
 def new_password(call: "Call") -> bytes:
     """Ask for a password twice, or propose one. Raise UsageError without a terminal."""
     from drtool.crypto.strength import weakness

@@ -72,6 +72,8 @@ class TargetFacts(Struct, frozen=True, kw_only=True):
     url: str
     kind: str
     place: str | None = None
+    mounted_at: str | None = None
+    """The mount point of a directory's file system."""
     step: str | None = None
     refusal: Refusal | None = None
     """Why the target cannot be used."""

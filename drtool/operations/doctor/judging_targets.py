@@ -1,7 +1,7 @@
 """Assessment of the facts about targets. Pure."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from drtool.operations.doctor.facts import Facts, TargetFacts
 from drtool.operations.doctor.findings import Finding
@@ -169,6 +169,12 @@ def judge_places(facts: Facts) -> Iterator[Finding]:
                 level="warning",
                 what="one-failure-domain",
                 where=", ".join(sites),
-                message=f"these sites are all on one {place}: losing it loses all their copies",
+                message=f"these sites are all on {_shared(place, targets)}: losing it loses all their copies",
                 hint="put them on different disks or servers, or make them one site (a site is a failure domain)",
             )
+
+
+def _shared(place: str, targets: Sequence[TargetFacts]) -> str:
+    """Name what targets share, with the mount points of a file system instead of its device number."""
+    mounts = sorted({target.mounted_at for target in targets if target.mounted_at is not None})
+    return f"one file system, mounted at {' and '.join(mounts)}" if mounts else f"one {place}"

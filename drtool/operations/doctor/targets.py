@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from drtool.config.urls import options_of, scheme_of
 from drtool.errors import DrtoolError, ObjectMissing, StoreError, TargetHung
 from drtool.events import Emit
 from drtool.operations.doctor.facts import Refusal, TargetFacts
+from drtool.repository.exposure import mount_point_of
 from drtool.repository.marker import MARKER_BYTES_MAX, MARKER_OBJECT, Marker
 from drtool.repository.places import open_store
 from drtool.repository.spec import TargetSpec, local_path
@@ -92,7 +94,7 @@ class _Examination:
             self._ask_time(store)
             self._note(step="reading its marker")
             self._read_marker(store)
-            self._note(step="small reads", place=self._place())
+            self._note(step="small reads", place=self._place(), mounted_at=self._mounted_at())
             self._note(reached=True, latency_s=_latency_s(store), step="asking for free space")
             self._note(free_bytes=store.free_bytes())
             self._ask_bucket(store)
@@ -183,6 +185,9 @@ class _Examination:
                 f"endpoint {options.get('endpoint') or 'of Amazon S3, region ' + options.get('region', 'by default')}"
             )
         return f"server {urlsplit(place).hostname}"
+
+    def _mounted_at(self) -> str | None:
+        return str(mount_point_of(Path(local_path(self._spec.url)))) if self.facts.kind == "file" else None
 
     def _note(self, **changes: object) -> None:
         self.facts = replace(self.facts, **changes)
