@@ -1,5 +1,6 @@
 """What every test can rely on: no test sees the user's own repositories, and slow machines do not make tests fail."""
 
+import gc
 import os
 
 import command_zygote
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
+def pytest_collection_finish() -> None:
+    """Spare collections and forked processes the objects of thousands of tests, which all stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
