@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from drtool.model import TargetName
+from drtool.stores.sent import observing_sent
 
 _CELLS = 2
 _CELL_BYTES = 8
@@ -58,7 +59,7 @@ class PutCounter:
 
     @contextmanager
     def putting(self, target: TargetName, size_bytes: int) -> Iterator[None]:
-        """Count one write: its bytes if it succeeds, and its duration while it lasts."""
+        """Count one write: its bytes as they are sent, none if it fails, and its duration while it lasts."""
         place = self._places.get(target)
         if place is None:
             yield
@@ -66,12 +67,21 @@ class PutCounter:
         with self._lock:
             self._pending[target] += 1
             self._cells[place + 1] = self._cells[place + 1] or time.monotonic_ns()
-        written_bytes = 0
+        written_bytes = sent_bytes = 0
+
+        def count(piece_bytes: int) -> None:
+            nonlocal sent_bytes
+            with self._lock:
+                more_bytes = min(piece_bytes, size_bytes - sent_bytes)  # headers and repetitions do not count
+                sent_bytes += more_bytes
+                self._cells[place] += more_bytes
+
         try:
-            yield
+            with observing_sent(count):
+                yield
             written_bytes = size_bytes
         finally:
             with self._lock:
                 self._pending[target] -= 1
-                self._cells[place] += written_bytes
+                self._cells[place] += written_bytes - sent_bytes
                 self._cells[place + 1] = time.monotonic_ns() if self._pending[target] else 0

@@ -22,6 +22,7 @@ from drtool.errors import UsageError
 from drtool.stores.names import is_object_name
 from drtool.stores.ports import Mode
 from drtool.stores.s3_errors import failure
+from drtool.stores.sent import note_sent
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
@@ -131,7 +132,12 @@ def _pool(kind: Any) -> Any:  # noqa: ANN401 - as above
             connection.timeout = READ_TIMEOUT_S
         kind.ConnectionCls.request(connection, *words, **options)
 
-    connection = type("Connection", (kind.ConnectionCls,), {"connect": connect, "request": request})
+    def send(connection: Any, data: Any) -> None:  # noqa: ANN401 - as above
+        kind.ConnectionCls.send(connection, data)
+        if isinstance(data, bytes | bytearray | memoryview):
+            note_sent(len(data))
+
+    connection = type("Connection", (kind.ConnectionCls,), {"connect": connect, "request": request, "send": send})
     return type("ConnectionPool", (kind,), {"ConnectionCls": connection})
 
 

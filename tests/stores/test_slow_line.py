@@ -9,7 +9,8 @@ import pytest
 from bad_buckets import BUCKET, bad_bucket
 from slow_line import Line
 
-from drtool.errors import TargetOffline, TargetUnanswered
+from drtool.errors import StoreError, TargetOffline, TargetUnanswered
+from drtool.repository.put_meter import PutMeter
 from drtool.stores import s3_client
 from drtool.stores.s3 import S3Store, s3_place
 
@@ -179,3 +180,25 @@ def test_a_stalled_body_is_abandoned_with_that_reason(waiting, monkeypatch):
     monkeypatch.setattr(s3_client, "READ_TIMEOUT_S", 0.3)
     with pytest.raises(TargetUnanswered, match="neither took nor sent any data"):
         waiting.put("packs/x", bytes(8 << 20))
+
+
+def test_the_bytes_of_an_upload_are_counted_while_it_is_sent(store, line):
+    """A pack takes minutes on a slow line. Headers and repetitions do not count, and nothing stays of a failed write."""
+    meter = PutMeter(["far"], 1)
+    counter, seen = meter.counter(0), []
+    line.rate_bytes_s = 8_000_000
+    uploading = threading.Event()
+    watching = threading.Thread(
+        target=lambda: [seen.append(meter.stored_bytes()) for _ in range(1000) if not uploading.wait(0.01)]
+    )
+    watching.start()
+    with counter.putting("far", 12_000_000):
+        store.put("packs/x", bytes(12_000_000))
+    uploading.set()
+    watching.join()
+    assert len(set(seen)) > 5
+    assert meter.stored_bytes() == 12_000_000
+    line.cut()
+    with pytest.raises(StoreError), counter.putting("far", 100_000):
+        store.put("packs/y", bytes(100_000))
+    assert meter.stored_bytes() == 12_000_000
