@@ -32,7 +32,7 @@ _CONTROL = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|(\r|\n)")
 _KINDS = (
     (re.compile(r"mounted at /\S*?:"), "mounted at /MOUNT:"),
     (re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b"), "RUN"),
-    (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?"), "TIME"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?"), "TIME"),
     (re.compile(r"\b[0-9a-f]{32,64}\b"), "NAME"),
     (re.compile(r"\b[0-9a-f]{8}\b"), "ID"),
     (re.compile(r"\bpacks/[0-9a-f]+…"), "PACKS"),

@@ -77,14 +77,14 @@ TABLE = """\
 keep last 1, monthly 2  (Europe/Berlin)
 
 host web, source home
-ACTION  ID        TIME                 REASONS              TAGS
-keep    ........  2026-03-01 12:00:00  monthly (oldest)     gold
-remove  ........  2026-03-02 12:00:00
-remove  ........  2026-03-03 12:00:00
-remove  ........  2026-03-04 12:00:00
-remove  ........  2026-03-05 12:00:00
-keep    ........  2026-03-06 12:00:00  last monthly
-keep    ........  2199-01-01 00:00:00  dated in the future
+ACTION  ID        TIME                       REASONS              TAGS
+keep    ........  2026-03-01 12:00:00+00:00  monthly (oldest)     gold
+remove  ........  2026-03-02 12:00:00+00:00
+remove  ........  2026-03-03 12:00:00+00:00
+remove  ........  2026-03-04 12:00:00+00:00
+remove  ........  2026-03-05 12:00:00+00:00
+keep    ........  2026-03-06 12:00:00+00:00  last monthly
+keep    ........  2199-01-01 00:00:00+00:00  dated in the future
 would forget 4 snapshots, 3 stay; prune on other hosts keeps the data until ....-..-.. ..:..:..
 """
 
@@ -92,7 +92,7 @@ would forget 4 snapshots, 3 stay; prune on other hosts keeps the data until ....
 def test_the_table(kept):
     done = kept("forget", "--keep-last", "1", "--keep-monthly", "2", "--dry-run")
     ids_hidden = re.sub(r"^(keep|remove)(\s+)[0-9a-f]{8}  ", r"\1\2........  ", done.out, flags=re.MULTILINE)
-    assert re.sub(r"until 20[-\d]+ [:\d]+", "until ....-..-.. ..:..:..", ids_hidden) == TABLE
+    assert re.sub(r"until 20[-\d]+ [:\d]+\+00:00", "until ....-..-.. ..:..:..", ids_hidden) == TABLE
     assert "\x1b" not in done.out
 
 

@@ -1,6 +1,7 @@
 """Values in text and JSON."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -97,3 +98,21 @@ def test_counting():
 def test_a_text_that_was_cut_shows_that():
     assert brief("abc", 3) == "abc"
     assert brief("abcd", 3) == "ab…"
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        ("UTC", "2026-12-01 23:39:25+00:00"),
+        ("XXX-5:30", "2026-12-02 05:09:25+05:30"),
+        ("YYY8", "2026-12-01 15:39:25-08:00"),
+    ],
+)
+def test_a_local_time_has_its_offset(monkeypatch, zone, shown):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert local("2026-12-01T23:39:25.000000001Z") == shown
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -55,14 +55,14 @@ def utc(time_ns: int) -> str:
 
 
 def local(time_text: str) -> str:
-    """Return a document's time for the terminal: local, to the second."""
+    """Return a document's time for the terminal: local, to the second, with its offset from UTC."""
     if not time_text or time_text.startswith("@"):
         return time_text
     moment = datetime.fromisoformat(f"{time_text[:19]}+00:00")
     try:
-        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return moment.astimezone().isoformat(" ", "seconds")
     except (OverflowError, OSError, ValueError):  # the first and last day of the calendar have no local time
-        return time_text[:19].replace("T", " ")
+        return f"{time_text[:19].replace('T', ' ')}+00:00"
 
 
 Document = dict[str, Any]
