@@ -166,9 +166,8 @@ class Feeder:
         workers: int,
         tick: Hook,
         idle: Hook,
-        *,
         meter: PutMeter,
-        ignore_ctime: bool = False,
+        ignore_ctime: bool,
     ) -> None:
         """`tick` is called between hand-overs, and `idle`, which must not use the feeder, while no worker answers."""
         self._builder = builder

@@ -199,8 +199,8 @@ class BackupRun:
             self._request.workers,
             self._tick,
             self._idle,
-            meter=self._meter,
-            ignore_ctime=self._job.ignore_ctime,
+            self._meter,
+            self._job.ignore_ctime,
         )
         self._writer.idle = self._show
         try:
