@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import pytest
 
@@ -156,3 +157,28 @@ def test_commands_of_other_tools_point_to_ours(word, capsys):
     named = re.findall(r"drtool ([a-z]+)", hint)
     assert named or word == "help"
     assert {(name,) for name in named if name != "session"} <= set(registry.COMMANDS)
+
+
+def example_lines(capsys):
+    """Return every command line of drtool in the examples of every help, as the path of its command and its words."""
+    found = []
+    for path in registry.COMMANDS:
+        assert run([*path, "--help"]) == 0
+        text = capsys.readouterr().out.partition("Examples:")[2].partition("\n\n")[0].replace("\\\n", " ")
+        for line in text.splitlines():
+            for part in re.split(r"\||&&|;|\$\(|&(?=\s|$)", line):
+                words = shlex.split(part, comments=True) if "drtool" in part and part.count("'") % 2 == 0 else []
+                if "drtool" in words:
+                    found.append((path, words[words.index("drtool") + 1 :]))
+    return found
+
+
+def test_every_option_in_the_examples_of_every_help_exists(capsys):
+    lines = example_lines(capsys)
+    assert {path for path, _ in lines} == set(registry.COMMANDS)
+    for path, words in lines:
+        given = [word for word in words if word not in (">", "2>", ">>", "<")]
+        end = given.index("--") if "--" in given else len(given)
+        code = run([*given[:end], "--help", *given[end:]])
+        assert code == 0, (path, words, capsys.readouterr().err)
+        capsys.readouterr()
