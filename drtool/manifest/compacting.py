@@ -24,7 +24,7 @@ from drtool.manifest.head import open_head
 from drtool.manifest.library import Learned, object_names
 from drtool.manifest.names import ACCEPTORS, OBJECTS, Life, life_of, object_key, sealed_name, version_of
 from drtool.manifest.ports import Delete, Failed, Gather, List, Note, Talk, never
-from drtool.model import SiteName
+from drtool.model import SiteName, counted
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -87,7 +87,10 @@ def clear(listed: Mapping[SiteName, Listed], learned: Learned, places: Mapping[S
     counts = {site: reply for site, reply in replies.items() if not isinstance(reply, Failed)}
     yield Note(
         "notify",
-        ", ".join(f"{site}: {objects} objects, {records} records" for site, (objects, records) in counts.items()),
+        ", ".join(
+            f"{site}: {counted(objects, 'object')}, {counted(records, 'record')}"
+            for site, (objects, records) in counts.items()
+        ),
     )
     return Compacted(
         objects={site: objects for site, (objects, _) in counts.items()},

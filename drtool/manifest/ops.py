@@ -30,7 +30,7 @@ from drtool.manifest.records import (
     Snapshot,
     Target,
 )
-from drtool.model import RepositoryId, SegmentId, SessionId, SiteName, SnapshotId, TargetName
+from drtool.model import RepositoryId, SegmentId, SessionId, SiteName, SnapshotId, TargetName, counted
 
 
 def _kebab(name: str) -> str:
@@ -316,9 +316,9 @@ def _admin_summary(op: AdminOp) -> str:
     match op:
         case ForgetSnapshots() | MarkSnapshots():
             ids = op.snapshots if isinstance(op, ForgetSnapshots) else tuple(row.snapshot for row in op.marks)
-            return f"{len(ids)} snapshots: {', '.join(_few(ids))}"
+            return f"{counted(len(ids), 'snapshot')}: {', '.join(_few(ids))}"
         case SetRing():
-            return f"epoch {op.epoch}, {len(op.targets)} targets"
+            return f"epoch {op.epoch}, {counted(len(op.targets), 'target')}"
         case SetVoters(config=config):
             return f"configuration {config.number}: {', '.join(voter.site for voter in config.voters)}"
         case Recover(config=config):
@@ -326,7 +326,7 @@ def _admin_summary(op: AdminOp) -> str:
         case Record() | RecordRun():
             return _evidence_summary(op)
         case ReplaceIndex():
-            return f"{len(op.replaces)} segments by {len(op.segments)}"
+            return f"{counted(len(op.replaces), 'segment')} by {len(op.segments)}"
         case Condemn() | Withdraw() | Remove() | Removed():
             return _prune_summary(op)
         case SetKeys():
@@ -350,7 +350,7 @@ def _evidence_summary(op: Record | RecordRun) -> str:
 def _prune_summary(op: PruneOp) -> str:
     match op:
         case Condemn(objects=objects) | Remove(objects=objects):
-            return f"{objects.count} objects, {objects.bytes} bytes"
+            return f"{counted(objects.count, 'object')}, {objects.bytes} bytes"
         case Removed():
             return f"of change {op.removal} from {', '.join(op.targets)}"
         case Withdraw():

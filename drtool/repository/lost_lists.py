@@ -18,6 +18,7 @@ from drtool.errors import NoQuorum, ObjectMissing, Rejected
 from drtool.events import Emit, Warned
 from drtool.manifest.ops import Removed, Withdraw
 from drtool.manifest.records import Condemned, ObjectList, Removal
+from drtool.model import counted
 
 if TYPE_CHECKING:
     from drtool.manifest.facade import View
@@ -49,7 +50,7 @@ def _is_lost(repository: "Repository", objects: ObjectList) -> bool:
 def take_back(repository: "Repository", view: "View", session: "SessionId", emit: Emit) -> "View":
     """Take back, in the open prune session, every change whose list is lost. Return the view after that."""
     for row in list(lost_lists(repository, view)):
-        lost = f"the list of {row.objects.count} objects that prune was about to remove is lost"
+        lost = f"the list of {counted(row.objects.count, 'object')} that prune was about to remove is lost"
         if isinstance(row, Condemned):
             emit(Warned(message=f"{lost}: none of them was removed, and they count again"))
             view = repository.manifest.commit(Withdraw(row.sequence, session)).view

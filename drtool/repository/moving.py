@@ -17,7 +17,7 @@ from msgspec import Struct
 from drtool.errors import Refused
 from drtool.events import Emit, ItemChanged, Progress, Stage, TargetFailed, Warned
 from drtool.manifest.names import is_catalogue
-from drtool.model import PackId, TargetName
+from drtool.model import PackId, TargetName, counted
 from drtool.repository.copying import Amount, Outcome, carry_out, is_whole
 from drtool.repository.expected import Expected, expected_objects
 from drtool.repository.findings import Copy
@@ -153,7 +153,8 @@ def check_limits(jobs: Iterable[Job], max_objects: int | None, max_bytes: int | 
     hint = "check it with --dry-run, then raise or omit the limit"
     if max_objects is not None and len(due) > max_objects:
         raise Refused(
-            f"{len(due)} objects would be touched, but only {max_objects} are allowed, so nothing was done", hint=hint
+            f"{counted(len(due), 'object')} would be touched, and the limit is {max_objects}, so nothing was done",
+            hint=hint,
         )
     if max_bytes is not None and written_bytes > max_bytes:
         raise Refused(

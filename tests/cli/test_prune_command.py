@@ -76,7 +76,7 @@ def test_a_dry_run_shows_a_refusal_and_exits_as_the_real_run_would(shell):
     notes.write_bytes(msgspec.msgpack.encode({first.hex(): time.time_ns() - 8 * 24 * 3600 * 10**9}))
     would = shell("prune", "--dry-run", "--json")
     assert would.code == 11
-    assert "because other forgot 1 snapshots" in would.document["error"]["message"]
+    assert "because other forgot 1 snapshot" in would.document["error"]["message"]
     assert would.document["objections"][0]["hint"]
     assert would.document["removed"]["packs"] > 0
     assert "would be refused" in shell("prune", "--dry-run").out

@@ -247,10 +247,10 @@ def test_snapshots_that_other_hosts_forgot_wait_for_the_grace(world):
     assert stored(world) == before
     late_ns = now + 8 * 24 * 3600 * 10**9
     would = run(another, now_ns=late_ns, dry_run=True)
-    assert "forgot 1 snapshots" in would.objections[0].message
+    assert "forgot 1 snapshot" in would.objections[0].message
     assert would.removed.packs > 0, "a preview shows it all the same"
     assert run(another, now_ns=late_ns, dry_run=True, yes=True).objections == []
-    with pytest.raises(Refused, match="forgot 1 snapshots"):
+    with pytest.raises(Refused, match="forgot 1 snapshot"):
         run(another, now_ns=now + 8 * 24 * 3600 * 10**9)
     run(another, now_ns=now + 8 * 24 * 3600 * 10**9, yes=True)
     assert stored(world) < before

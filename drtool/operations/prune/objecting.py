@@ -1,6 +1,7 @@
 """Objections to a prune: other hosts' forgotten snapshots would remove so much that a person should look first."""
 
 from drtool.errors import Refused
+from drtool.model import counted
 from drtool.operations.forget.request import Objection
 from drtool.operations.prune.plan import PrunePlan
 from drtool.operations.prune.request import PruneRequest
@@ -22,7 +23,8 @@ def objections(seen: Survey, decided: PrunePlan, request: PruneRequest) -> list[
     hosts = ", ".join(sorted({row.host for row in forgotten}))
     return [
         Objection(
-            message=f"{going_bytes} of {total_bytes} bytes would go, because {hosts} forgot {len(forgotten)} snapshots",
+            message=f"{going_bytes} of {total_bytes} bytes would go, because {hosts} forgot "
+            f"{counted(len(forgotten), 'snapshot')}",
             hint="check `drtool forget --dry-run` and `drtool manifest log` there, then `drtool prune --yes` if that is right",
         )
     ]

@@ -13,7 +13,7 @@ from drtool.errors import DrtoolError, Refused, UsageError
 from drtool.events import Emit, Stage, Warned, ignore
 from drtool.manifest.records import Target
 from drtool.manifest.switching import quorum_of
-from drtool.model import SiteName, TargetName
+from drtool.model import SiteName, TargetName, counted
 from drtool.operations.sites.change import Change, change_of, known_rows, rows_of, voter_of
 from drtool.repository import Repository, TargetSpec
 from drtool.repository.admitting import look_at_place
@@ -158,7 +158,8 @@ def _held_there(
     if held.only.objects and gone_for_good:
         emit(
             Warned(
-                message=f"{held.only.objects} objects may have been only on {site}: drtool verify lists what is missing"
+                message=f"{counted(held.only.objects, 'object')} may have been only on {site}: "
+                "drtool verify lists the missing ones"
             )
         )
     elif held.only.objects:
@@ -167,7 +168,7 @@ def _held_there(
 
 
 def _only_there(repository: Repository, site: SiteName, names: Sequence[TargetName], held: Holdings) -> Refused:
-    what = f"{held.only.objects} objects ({held.only.bytes} bytes)"
+    what = f"{counted(held.only.objects, 'object')} ({held.only.bytes} bytes)"
     if not all(map(repository.targets.reachable, names)):
         return Refused(
             f"{site} cannot be reached, and may have the only copy of {what}, so nothing was changed",

@@ -6,6 +6,7 @@ from typing import Any
 
 from drtool.config import SourceConfig, load_config, nearest
 from drtool.errors import DrtoolError
+from drtool.model import counted
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended
 from drtool.plans.language.actions import RESULTS, Backup
@@ -106,7 +107,7 @@ def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
     evidence = {"errors": row["errors"][:ROWS_MAX], "owed": row["owed"], "copies": row["copies"]}
     if exit_code == _INCOMPLETE or row["errors"]:
         detail = (
-            f"{len(row['errors'])} items could not be read, {row['errors'][0]['path']} first"
+            f"{counted(len(row['errors']), 'item')} could not be read, {row['errors'][0]['path']} first"
             if row["errors"]
             else "incomplete"
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from drtool.errors import DrtoolError
 from drtool.events import ignore
+from drtool.model import counted
 from drtool.operations.rebalance import RebalanceRequest, RebalanceResult, rebalance
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import cannot, deferred, ended, limits
@@ -43,7 +44,7 @@ class RebalanceAction:
 
 def _previewed(found: RebalanceResult) -> Preview:
     if found.lost:
-        return cannot(f"{len(found.lost)} objects have no good copy at any site, {found.lost[0]} first")
+        return cannot(f"{counted(len(found.lost), 'object')} without a good copy at any site, {found.lost[0]} first")
     evidence = {
         "moves": {"copies": found.moves.objects, "bytes": found.moves.bytes, "fraction": found.moves.fraction},
         "rebuilt": {"copies": found.rebuilt.objects, "bytes": found.rebuilt.bytes},
@@ -65,7 +66,7 @@ def _moved(document: dict[str, Any], _exit_code: int) -> Outcome:
     outputs = {"copied": moves["objects"], "removed": document["removed"]["objects"], "moved_bytes": moves["bytes"]}
     if document["lost"] or document["degraded"]:
         detail = (
-            f"{len(document['lost'])} objects have no good copy"
+            f"{counted(len(document['lost']), 'object')} without a good copy"
             if document["lost"]
             else "copies are missing: a target is unreachable"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from drtool.errors import DrtoolError
 from drtool.events import ignore
-from drtool.model import SiteName
+from drtool.model import SiteName, counted
 from drtool.operations.repair import RepairRequest, RepairResult, repair
 from drtool.plans.actions.port import Outcome, Preview, RunContext, StepContext, Work
 from drtool.plans.actions.verbs import ROWS_MAX, cannot, deferred, ended, limits
@@ -57,7 +57,7 @@ class RepairAction:
 def _previewed(found: RepairResult) -> Preview:
     lost = [row.object for row in found.unrepairable if not row.perhaps]
     if lost:
-        return cannot(f"{len(lost)} objects have no good copy at any site, {lost[0]} first")
+        return cannot(f"{counted(len(lost), 'object')} without a good copy at any site, {lost[0]} first")
     amounts = {"copied": found.copied, "rebuilt": found.rebuilt, "removed": found.removed}
     evidence: dict[str, Any] = {name: {"copies": it.objects, "bytes": it.bytes} for name, it in amounts.items()}
     evidence["away"] = [f"{row.target}: {row.reason}" for row in found.away]
@@ -80,7 +80,7 @@ def _repaired(document: dict[str, Any], _exit_code: int) -> Outcome:
     }
     evidence = {"unrepairable": document["unrepairable"][:ROWS_MAX], "away": document["away"]}
     if lost:
-        detail = f"{len(lost)} objects have no good copy at any site, {lost[0]} first"
+        detail = f"{counted(len(lost), 'object')} without a good copy at any site, {lost[0]} first"
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
     if document["degraded"]:
         away = ", ".join(row["target"] for row in document["away"])

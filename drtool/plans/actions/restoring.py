@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from drtool.errors import DrtoolError
 from drtool.events import ignore
 from drtool.manifest.records import Snapshot
-from drtool.model import SiteName, pack_object, site_of
+from drtool.model import SiteName, counted, pack_object, site_of
 from drtool.operations.restore import RestoreRequest, restore
 from drtool.plans.actions import restoring_databases as databases
 from drtool.plans.actions import restoring_systems as systems
@@ -256,7 +256,7 @@ def _judged(document: dict[str, Any], exit_code: int) -> Outcome:
     deleted = document["deleted"]
     if errors or (exit_code == _INCOMPLETE and not uncaptured):
         first = f": {errors[0]['path']}: {errors[0]['message']}" if errors else ""
-        detail = f"{len(errors)} items were not restored{first}"
+        detail = f"{counted(len(errors), 'item')} not restored{first}"
         evidence = {"errors": errors[:ROWS_MAX], "deleted": deleted}
         return Outcome(status="failed", detail=detail, outputs=outputs, evidence=evidence)
     evidence = {"verified": bool(document.get("verified")), "deleted": deleted}
