@@ -153,7 +153,7 @@ def check_limits(jobs: Iterable[Job], max_objects: int | None, max_bytes: int | 
     hint = "check it with --dry-run, then raise or omit the limit"
     if max_objects is not None and len(due) > max_objects:
         raise Refused(
-            f"{counted(len(due), 'object')} would be touched, and the limit is {max_objects}, so nothing was done",
+            f"{counted(len(due), 'object')} would be touched, but only {max_objects} are allowed, so nothing was done",
             hint=hint,
         )
     if max_bytes is not None and written_bytes > max_bytes:
