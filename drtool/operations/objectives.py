@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from drtool.config.life import Objective
+from drtool.model import counted
 
 
 class Proven(Struct, frozen=True):
@@ -32,7 +33,7 @@ def missed(
         yield f"the newest snapshot is {_duration(age_s)} old, and {_duration(objective.rpo)} are allowed"
     if objective.copies is not None and copies is not None and copies < objective.copies:
         short = f"; the repository promises no more than {promised}" if promised < objective.copies else ""
-        yield f"some data is on {copies} sites instead of {objective.copies}{short}"
+        yield f"some data is on {counted(copies, 'site')} instead of {objective.copies}{short}"
     if objective.proven is not None and proven is not None and proven.age_s > objective.proven:
         waited = _duration(proven.age_s)
         what = f"the newest proven snapshot is {waited} old" if proven.ever else f"nothing was proven for {waited}"

@@ -39,7 +39,7 @@ from drtool.stores import UNLIMITED, Errand, Guard, Rates, VoterStore
 from drtool.stores.patience import Patience, waiting_words
 from drtool.stores.rehearsal import RehearsedStore
 
-NO_MARKER = "it holds no repository (an unmounted disk looks like this)"
+NO_MARKER = "it holds no repository: mount its disk, or run `drtool site replace` if that was wiped"
 UNNAMED = "this host's configuration has no way to reach it"
 
 T = TypeVar("T")

@@ -2,10 +2,12 @@
 
 import glob
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import seaweed
@@ -442,3 +444,33 @@ def test_old_remains_at_servers_are_removed(mixed):
     assert {row["where"] for row in found(done, "leftovers", "note")} == {"b/main", "c/main"}
     assert not (mixed.directory / "box/probe").exists()
     assert client.list_objects_v2(Bucket=seaweed.BUCKET, Prefix=key).get("KeyCount", 0) == 0
+
+
+def spoil(marker):
+    marker.write_bytes(marker.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("damage", [spoil, Path.unlink])
+def test_a_damaged_marker_is_an_error_that_repair_corrects(shell, damage):
+    damage(shell.directory / "b" / "drtool.json")
+    done = shell("doctor", "--json")
+    assert (done.code, done.document["healthy"]) == (1, False)
+    assert [(row["where"], row["hint"]) for row in found(done, "marker", "error")] == [("b/main", "drtool repair")]
+    assert not found(done, "no-repository")
+    assert "to repair: drtool.json at b/main would be written again" in shell("repair", "--dry-run").out
+    assert shell("doctor").code == 1
+    assert shell("repair").code == 0
+    assert shell("doctor").code == 0
+
+
+def test_the_advice_for_a_wiped_site_works_when_it_is_pasted(shell):
+    shutil.rmtree(shell.directory / "b")
+    (shell.directory / "b").mkdir()
+    (row,) = found(shell("doctor", "--json"), "no-repository", "error")
+    advised = shlex.split(row["hint"].partition("exchanged: ")[2].partition(", and then")[0])
+    assert advised[:4] == ["drtool", "site", "replace", "b"]
+    done = shell(*advised[1:])
+    assert done.code == 0, done.err
+    assert "`drtool repair` makes the copies that the new place lacks" in done.out
+    assert shell("repair").code == 0
+    assert shell("status").code == 0

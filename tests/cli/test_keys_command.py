@@ -6,6 +6,7 @@ import shutil
 import pytest
 from command_shell import Shell, shell_in
 
+from drtool.cli.commands.key.rotate import rotation_view
 from drtool.cli.core import passwords
 from drtool.cli.core.call import Call
 from drtool.cli.core.render import Form, Screen
@@ -77,6 +78,11 @@ def test_an_unreachable_site_is_named_and_gives_exit_5_and_3(shell):
         rotated = shell("key", "rotate", "--also-password-file", "new", "--json")
         assert (rotated.code, [row["target"] for row in rotated.document["missing"]]) == (3, ["c/main"])
         assert rotated.document["generation"] == 2
+        texts = [part.text for part in rotation_view(rotated.document).parts]
+        (later,) = [text for text in texts if "can be used again" in text]
+        assert later == (
+            "  when c/main can be used again: drtool repair writes the new slots there and removes the old ones"
+        )
         new = next(row["id"] for row in rotated.document["kept"] if row["label"] == "safe")
         removed = shell("key", "remove", new, "--json")
         assert (removed.code, [row["target"] for row in removed.document["still_at"]]) == (3, ["c/main"])

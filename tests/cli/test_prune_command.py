@@ -44,6 +44,7 @@ def test_a_dry_run_and_then_the_real_run(shell):
     did = shell("prune", "--json")
     assert (did.code, did.document["removed"], did.document["pending"]["packs"]) == (0, {"packs": 1, "bytes": 1000}, 0)
     assert not left.exists()
+    assert shell("prune", "--dry-run").out.startswith("nothing would be removed, ")
     words = shell("prune").out
     assert words.startswith("removed nothing, ")
     assert "kept" in words

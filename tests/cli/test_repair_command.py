@@ -92,6 +92,9 @@ def test_copies_are_completed_on_the_sites_that_answer_and_the_others_are_named(
     assert done.code == 5, "objects owed to a have one copy less than configured"
     assert done.document["copied"]["objects"] > 0
     assert [row["target"] for row in done.document["away"]] == ["a/main"]
+    words = shell("repair").out
+    assert "incomplete at a/main: there is no directory" in words
+    assert "nothing to repair" not in words
     (shell.directory / "away").rename(shell.directory / "a")
     assert shell("verify", "--level", "full").code == 0
 

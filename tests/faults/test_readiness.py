@@ -215,7 +215,7 @@ def test_a_disk_with_less_room_than_the_last_backup_took_is_a_problem_of_today(p
         ballast.truncate(0)
         os.posix_fallocate(ballast.fileno(), 0, 30 * MIB)
     told = world.status()
-    assert named(told.problems, f"target {C} has", "the last backup stored 20 MiB there", "target add")
+    assert named(told.problems, f"target {C} has", "its share of the last backup was 20 MiB", "target add")
     row = target_of(told)
     assert row.free_bytes < row.last_backup_bytes
     world.backup(source)

@@ -401,7 +401,7 @@ def _summary(row: Document, *, dry_run: bool) -> str:
     """Return one line for cron."""
     files = row["files"]
     if dry_run:  # how much of it is new is only known once it is stored
-        head, outcome = "would store", ""
+        head, outcome = "would store a snapshot", ""
     else:
         head = f"snapshot {row['id'][:SHORT_ID]}"
         outcome = f", {size(row['added_bytes'])} new, {size(row['stored_bytes'])} stored"

@@ -62,7 +62,12 @@ def ending(document: Document) -> int:
 def prune_view(document: Document) -> View:
     would = "would be " if document["dry_run"] else ""
     removed, took = document["removed"], duration(document["wall_seconds"])
-    parts = [line(Cell(f"{would}removed ", "good"), f"{_amount(removed) if removed['packs'] else 'nothing'}, {took}")]
+    if removed["packs"] or not would:
+        parts = [
+            line(Cell(f"{would}removed ", "good"), f"{_amount(removed) if removed['packs'] else 'nothing'}, {took}")
+        ]
+    else:
+        parts = [line(Cell("nothing would be removed", "good"), f", {took}")]
     if document["repacked"]["packs"]:
         parts.append(line(Cell(f"{would}rewritten ", "dim"), _amount(document["repacked"])))
     parts.append(line(Cell("kept ", "dim"), _amount(document["kept"])))

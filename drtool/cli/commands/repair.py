@@ -77,9 +77,9 @@ def repair(
 
 def repair_view(document: Document) -> View:
     parts = list(_done(document))
-    head = "would be repaired " if document["dry_run"] else "repaired "
+    head = "to repair: " if document["dry_run"] else "repaired "
     parts += [line(Cell(head, "good"), words) for words in document["manifest"]]
-    parts += [line(Cell("away ", "warn"), f"{row['target']}: {row['reason']}") for row in document["away"]]
+    parts += [line(Cell("incomplete at ", "warn"), f"{row['target']}: {row['reason']}") for row in document["away"]]
     for row in document["unrepairable"][:_SHOWN]:
         perhaps = f"; {', '.join(row['perhaps'])} may have one" if row["perhaps"] else ""
         parts.append(line(Cell("lost ", "bad"), f"{row['object']}: no good copy was found{perhaps}"))
@@ -102,8 +102,9 @@ def _done(document: Document) -> Iterator[Line]:
         yield line(Cell(f"{would}{act} ", "good"), f"{_amount(document[act])}{words}{took}")
         took = ""
     if not done:
-        is_well = not (document["unrepairable"] or document["degraded"] or document["manifest"])
-        yield line(Cell("nothing to repair" if is_well else "no object was copied or rebuilt", "good"), took)
+        is_well = not any(document[key] for key in ("unrepairable", "degraded", "manifest", "away"))
+        none = f"no object {would or 'was '}copied or rebuilt"
+        yield line(Cell("nothing to repair" if is_well else none, "good"), took)
 
 
 def _few(document: Document) -> str:

@@ -292,8 +292,8 @@ def verify_view(document: Document) -> View:
     parts += [line(Cell("  cannot be written ", "bad"), f"{r['target']}: {r['reason']}") for r in document["refusing"]]
     parts += [line(Cell("  cannot vote ", "bad"), f"{row['site']}: {row['reason']}") for row in document["voters"]]
     parts += (
-        [line(f"  {_objects(document['misplaced'])} not at all the targets that the ring assigns")]
-        if document["misplaced"]
+        [line(f"  {_objects(misplaced)} {'is' if misplaced == 1 else 'are'} not at every target that the ring assigns")]
+        if (misplaced := document["misplaced"])
         else []
     )
     parts += [line(f"  {_objects(document['owed'])} owed to other sites")] if document["owed"] else []

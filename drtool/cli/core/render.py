@@ -245,7 +245,8 @@ class Screen:
             self._say(
                 "warn",
                 "warning: ",
-                f"target {event.target}: {self._short(event.reason)}; `repair` will copy the missing objects to it",
+                f"target {event.target}: {self._short(event.reason)}; "
+                "once it can be used, `repair` copies the missing objects to it",
             )
         elif isinstance(event, StepNoted):
             if is_terminal(self._stderr):
@@ -329,7 +330,8 @@ class Screen:
 
 
 def _words_of(event: ItemChanged) -> str:
-    return " ".join((f"{event.change:8}", event.path, *(f"+{part}" for part in event.what)))
+    sign = "-" if event.change == "removed" else "+"
+    return " ".join((f"{event.change:8}", event.path, *(f"{sign}{part}" for part in event.what)))
 
 
 def _abandon(stream: TextIO) -> None:

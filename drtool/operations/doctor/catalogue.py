@@ -65,6 +65,7 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
         unknown=tuple(sorted(specs.keys() - rows.keys())),
         unnamed=tuple(sorted(name for name, row in rows.items() if name not in specs and row.state != "lost")),
         refused=tuple(sorted((name, failures[name]) for name in failures if name in specs)),
+        unmarked=tuple(sorted(repository.targets.unmarked.items())),
         problems=(
             *repository.view.problems,
             *(f"target {twin.name}: {twin.reason}" for twin in repository.twins),

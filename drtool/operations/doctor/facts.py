@@ -122,6 +122,8 @@ class CatalogueFacts(Struct, frozen=True, kw_only=True):
     unnamed: tuple[str, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
     """Targets that opening did not accept, and why."""
+    unmarked: tuple[tuple[str, str], ...] = ()
+    """Targets that were recognised by their contents only, and what is wrong with their markers."""
     problems: tuple[str, ...] = ()
     losses: tuple[tuple[str, str, bool], ...] = ()
     """Losses that would take the quorum: the event, the remedy, and whether a copy of the catalogue would remain

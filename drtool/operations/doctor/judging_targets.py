@@ -80,13 +80,15 @@ def _hung(target: TargetFacts) -> Finding:
 
 
 def _identity(target: TargetFacts, facts: Facts) -> Iterator[Finding]:
+    if facts.catalogue is not None and target.name in dict(facts.catalogue.unmarked):
+        return  # its contents prove that it is ours, and a finding about the catalogue names its marker
     if target.unmarked:
         yield Finding(
             level="error",
             what="no-repository",
             where=target.name,
             message="it can be reached but holds no repository, as an unmounted disk would",
-            hint="mount it, or add it again: drtool target add",
+            hint=f"mount its disk; if that was wiped or exchanged: {_replacing(target)}, and then drtool repair",
         )
     elif target.foreign is not None:
         yield Finding(
@@ -107,6 +109,13 @@ def _identity(target: TargetFacts, facts: Facts) -> Iterator[Finding]:
                 message=f"it belongs to the repository {target.repository}, but other targets do not",
                 hint="keep only the targets of one repository under `sites:`",
             )
+
+
+def _replacing(target: TargetFacts) -> str:
+    """Return the command that makes the empty place the site's new one."""
+    site, _, name = target.name.partition("/")
+    new = site if name == "main" else target.name
+    return shlex.join(("drtool", "site", "replace", site, f"{new}={target.url}"))
 
 
 def _writing(target: TargetFacts) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ from drtool.repository.expected import Expected
 from drtool.repository.inventory import Inventory
 from drtool.repository.losses import Nowhere, report_of, sorted_out
 from drtool.repository.lost_lists import take_back_lost_lists
+from drtool.repository.marker import MARKER_OBJECT
 from drtool.repository.moving import Look, Mover, amount, check_limits, jobs_of, look, name_copies, note_damage
 from drtool.repository.placement import distinct_sites
 from drtool.repository.recognition import mend_markers
@@ -103,8 +104,13 @@ def _check_names(repository: Repository, request: RepairRequest, seen: Look, cat
 
 
 def _preview_manifest(repository: Repository) -> list[str]:
-    """Return the registers and the copies of the catalogue that would be brought up to date."""
+    """Return the markers, key slots, registers and copies of the catalogue that would be brought up to date."""
     words = [
+        f"{MARKER_OBJECT} at {target} would be written again (found: {reason})"
+        for target, reason in sorted(repository.targets.unmarked.items())
+    ]
+    words += repository.slot_problems()
+    words += [
         f"{row.site}: its register would be brought up to date"
         for row in repository.manifest.status().acceptors
         if row.reachable and (row.problem or row.lag)

@@ -124,7 +124,7 @@ def about_room(seen: Seen) -> Iterable[Remark]:
 
 
 def _small(name: TargetName, free_bytes: int, need: Need) -> Remark:
-    words = f"target {name} has {mib(free_bytes)} free, and the last backup stored {mib(need.last_bytes)} there"
+    words = f"target {name} has {mib(free_bytes)} free, and its share of the last backup was {mib(need.last_bytes)}"
     if free_bytes < need.next_bytes:
         return problem(f"{words}: drtool forget --prune frees space, drtool target add adds some")
     return notice(f"{words} (it was the first of its source, and the next one needs less)")

@@ -67,7 +67,7 @@ class MysqlSource:
                 hint=f"it has {', '.join(server.databases) or 'none'}",
             )
         if not chosen:
-            raise DrtoolError(f"the server at {client.told} has no database but its own: an empty backup is none")
+            raise DrtoolError(f"the server at {client.told} has only its own system databases, so nothing was stored")
         return client, server, chosen
 
     def foresee(self, around: Around) -> Foresight:

@@ -9,7 +9,7 @@ from drtool.cli.commands.key.slots import unheld_lines
 from drtool.cli.core.options import DryRun
 from drtool.cli.core.passwords import password_from_file
 from drtool.cli.core.text import Document, document_of
-from drtool.cli.core.view import Cell, View, line, view
+from drtool.cli.core.view import Cell, Line, View, line, view
 from drtool.errors import worst_exit
 
 if TYPE_CHECKING:
@@ -62,7 +62,17 @@ def rotation_view(document: Document) -> View:
         *dropped,
         *unheld_lines("missing", document["missing"]),
         *unheld_lines("old slots perhaps still at", document["still_at"]),
+        *_later_lines(document),
     )
+
+
+def _later_lines(document: Document) -> list[Line]:
+    """Return what brings the slots up to date at the targets that were away."""
+    away = sorted({row["target"] for row in (*document["missing"], *document["still_at"])})
+    words = (
+        f"  when {', '.join(away)} can be used again: drtool repair writes the new slots there and removes the old ones"
+    )
+    return [line(words)] if away and not document["dry_run"] else []
 
 
 def _arrow(row: Document) -> str:

@@ -61,6 +61,8 @@ def change_view(document: Document, *, nothing: bool) -> View:
     )
     if document["lost"]:
         parts.append(line(f"lost from now on: {', '.join(document['lost'])}; `drtool repair` makes the missing copies"))
+    elif document["verb"] == "replace" and not dry:
+        parts.append(line("`drtool repair` makes the copies that the new place lacks"))
     if document["stays"]:
         parts.append(
             line(f"{', '.join(document['stays'])} still stores data: its copies stay, and it receives new ones")
