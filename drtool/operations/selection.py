@@ -76,6 +76,8 @@ class Selected(Struct, Generic[S], frozen=True):
     others: tuple[S, ...] = ()
     """The newest snapshot of each other source that `latest` could have meant."""
     by_latest: bool = False
+    name: str = LATEST
+    """The word that was asked for, such as `latest~1`."""
 
 
 def narrowed(snapshots: Iterable[S], narrowing: Narrowing, latest: int | None = None) -> list[S]:
@@ -120,7 +122,7 @@ def select(
     rows, warnings = _without_future(rows, now_ns)
     if latest.until_ns is not None:
         rows = _until(rows, latest.until_ns, name)
-    return _latest(rows, latest, warnings, holds)
+    return _latest(rows, latest, name, warnings, holds)
 
 
 def _without_future(rows: list[S], now_ns: int) -> tuple[list[S], list[str]]:
@@ -143,20 +145,22 @@ def _until(rows: list[S], until_ns: int, name: str) -> list[S]:
     return found
 
 
-def _latest(rows: list[S], latest: Latest, warnings: list[str], holds: Callable[[S], bool] | None) -> Selected[S]:
+def _latest(
+    rows: list[S], latest: Latest, name: str, warnings: list[str], holds: Callable[[S], bool] | None
+) -> Selected[S]:
     """Return the newest of `rows` that holds the path. With `back`, start that many snapshots earlier in its source."""
     newest = next((row for row in reversed(rows) if holds is None or holds(row)), None)
     if newest is None:  # the caller reports the missing path
         nowhere = [f"the path is in none of the {len(rows)} snapshots that match"] if len(rows) > 1 else []
         return Selected(rows[-1], (*warnings, *nowhere), by_latest=True)
     heads = {source_of(row): row for row in rows}
-    del heads[source_of(newest)]
-    others = tuple(row for row in heads.values() if holds is None or holds(row))
     wanted = _back(rows, newest, latest.back)
     chosen = next((row for row in wanted if holds is None or holds(row)), wanted[0])
     if chosen is not wanted[0]:
         warnings = [*warnings, _older_words(chosen, wanted[0])]
-    return Selected(chosen, tuple(warnings), others, by_latest=True)
+    del heads[source_of(chosen)]  # with `back`, not always the source of the newest
+    others = tuple(row for row in heads.values() if holds is None or holds(row))
+    return Selected(chosen, tuple(warnings), others, by_latest=True, name=name)
 
 
 def _older_words(row: Listed, wanted: Listed) -> str:
@@ -215,8 +219,8 @@ def choice_words(selected: Selected[S]) -> str | None:
     others = sorted(map(source_words, selected.others))
     more = f" and {len(others) - OTHERS_SHOWN} more" if len(others) > OTHERS_SHOWN else ""
     return (
-        f"{LATEST} is {selected.snapshot.id.hex()[:8]}, a snapshot of {source_words(selected.snapshot)}; the other sources are "
-        f"{', '.join(others[:OTHERS_SHOWN])}{more}; {_choosing(selected)} chooses one"
+        f"{selected.name} is {selected.snapshot.id.hex()[:8]}, a snapshot of {source_words(selected.snapshot)}; "
+        f"the other sources are {', '.join(others[:OTHERS_SHOWN])}{more}; {_choosing(selected)} chooses one"
     )
 
 

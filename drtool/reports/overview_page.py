@@ -110,7 +110,7 @@ def _sources(seen: Overview) -> Markup:
 
 
 def _when(row: Json) -> Markup:
-    return _still(f"{row['last_verified'][:16].replace('T', ' ')} UTC" if row.get("last_verified") else "never")
+    return _still(f"{row['last_verified'][:16].replace('T', ' ')} UTC" if row.get("last_verified") else "not proven")
 
 
 def _still(text: str) -> Markup:

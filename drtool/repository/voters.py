@@ -62,8 +62,8 @@ def even_number(voters: int) -> str | None:
     """Return the advice on an even number of voters, or None for an odd one."""
     if voters % 2:
         return None
-    lost = losses_tolerated(voters)
+    stopping = losses_tolerated(voters) + 1
     return (
-        f"{voters} sites vote: writing goes on with {lost or 'none'} of them lost, no more than {voters - 1} would allow; "
-        "an arbiter (a site that only votes, on any small disk: drtool site add NAME --arbiter URL) makes the number odd"
+        f"{voters} sites vote, and the loss of {'any one' if stopping == 1 else stopping} of them stops all writing. "
+        "An arbiter, which only votes and needs little space, helps: drtool site add NAME --arbiter URL"
     )

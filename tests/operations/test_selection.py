@@ -120,6 +120,16 @@ def test_a_choice_among_sources_names_the_chosen_one_and_the_others():
     assert len(many.others) == 8
 
 
+def test_an_earlier_snapshot_of_other_paths_is_not_named_among_the_other_sources():
+    earlier, newest = snap(1, source="", paths=(b"/a", b"/b"), age_s=9), snap(2, source="", paths=(b"/b",), age_s=1)
+    chosen = select([earlier, newest], "latest~1", now_ns=NOW)
+    assert (chosen.snapshot, chosen.others) == (earlier, (newest,))
+    assert choice_words(chosen) == (
+        f"latest~1 is {earlier.id.hex()[:8]}, a snapshot of /a /b of alpha; the other sources are /b of alpha; "
+        "--source chooses one"
+    )
+
+
 def test_snapshots_without_a_name_are_of_one_source_if_they_have_the_same_paths():
     one, other = snap(1, source="", paths=(b"/a", b"/b")), snap(2, source="", paths=(b"/b", b"/a"))
     assert select([one, other], "latest", now_ns=NOW).others == ()

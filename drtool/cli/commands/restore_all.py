@@ -176,7 +176,7 @@ def all_view(document: Document) -> View:
     if missing:
         parts.append(line(Cell(f"{count(missing, 'item')} could not be restored, see above", "bad")))
     troubles = [f"; {_name(row)} NOT restored" for row in failed]
-    troubles += [f"; {missing} items not restored"] if missing else []
+    troubles += [f"; {count(missing, 'item')} not restored"] if missing else []
     return view(*parts, summary="; ".join((f"{done} {text}", *compared)) + "".join(troubles))
 
 

@@ -68,4 +68,5 @@ def stats_view(document: Document) -> View:
 
 
 def _times(ratio: float | None, word: str) -> str:
-    return "" if ratio is None else f", {word} {ratio:.1f} times"
+    """Return the ratio in words. Below 1, as of a few small files in padded packs, nothing was gained."""
+    return "" if ratio is None or ratio < 1 else f", {word} {ratio:.1f} times"

@@ -199,7 +199,7 @@ def _standing(target: Document) -> Cell:
 
 def _source_row(row: Document, promised: int) -> tuple[Cell | str, ...]:
     copies = "-" if row["copies"] is None else str(row["copies"])
-    verified = local(row["last_verified"]) if row.get("last_verified") else "never"
+    verified = local(row["last_verified"]) if row.get("last_verified") else "not proven"
     return (
         Cell(row["name"] or "-", "strong"),
         row["host"],
