@@ -16,6 +16,7 @@ import msgspec
 import segno
 from msgspec import Struct
 
+from drtool.config.urls import scheme_of
 from drtool.escaping import printable
 from drtool.operations.all_sources import restore_words
 from drtool.operations.kit import Kit, KitPlace
@@ -72,7 +73,20 @@ def _connecting(kit: Kit) -> Step:
         "If this place is lost, use another one from the list below that has a key slot and data. "
         "You can also give several, and those that answer are used."
     )
+    note = " ".join((note, *_admissions(kit)))
     return Step("Connect, and enter the password when asked:", (f"drtool connect {shlex.quote(first.url)}",), note)
+
+
+_ADMISSIONS = {
+    "sftp": "An sftp:// place needs an SSH key that may log in there, and the server's key in ~/.ssh/known_hosts. "
+    "Append ?identity_file=FILE to the URL if the SSH key is not one of ~/.ssh.",
+    "s3": "An s3:// place needs its access key, in the environment or in a profile of ~/.aws.",
+}
+
+
+def _admissions(kit: Kit) -> list[str]:
+    """Return what a new machine needs besides the password, for each kind of server that the kit names."""
+    return [words for scheme, words in _ADMISSIONS.items() if any(scheme_of(row.url) == scheme for row in kit.places)]
 
 
 def _first(kit: Kit) -> KitPlace:

@@ -103,6 +103,18 @@ def test_the_password_is_included_only_on_request(form):
     assert "battery" in form(SECRET)
 
 
+def test_the_kit_says_what_its_servers_demand_besides_the_password():
+    places = [
+        *PLACES,
+        KitPlace(name="attic/main", url="sftp://b@attic/srv", host="", keys=True, data=True, reachable=True),
+    ]
+    shown = " ".join(text_page(replace(KIT, places=places)).split())
+    assert "?identity_file=FILE" in shown
+    assert "known_hosts" in shown
+    assert "s3://" not in shown
+    assert "sftp" not in text_page(KIT)
+
+
 def test_without_the_password_there_is_room_to_write_it():
     assert "_" * 40 in text_page(KIT)
     assert parsed(KIT).find(".//p[@class='blank']") is not None
