@@ -12,6 +12,7 @@ Invariants
 import json
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
@@ -55,6 +56,14 @@ class Twin(Struct, frozen=True, kw_only=True):
             f" and at {self.catalogued}, according to the catalogue"
         )
 
+    @property
+    def remedy(self) -> str:
+        """Return how to choose one of the two, in words."""
+        return (
+            f"to use the configured copy: drtool target set {self.name} --url {shlex.quote(self.configured)} --gone. "
+            "To use the other one, correct the configuration, or move the outdated copy away"
+        )
+
 
 def refusal(twins: Iterable[Twin]) -> Refused:
     """Return the error of a command that would use one of two copies."""
@@ -62,8 +71,7 @@ def refusal(twins: Iterable[Twin]) -> Refused:
     more = f" (and {', '.join(twin.name for twin in others)})" if others else ""
     return Refused(
         f"target {first.name}{more}: {first.reason}. Hosts that use different copies would lose each other's changes",
-        hint=f"to use the configured copy: drtool target set {first.name} --url {first.configured} --gone. To use"
-        " the other one, correct the configuration, or move the outdated copy away",
+        hint=first.remedy,
     )
 
 

@@ -136,7 +136,9 @@ def test_a_copied_site_is_refused_reported_and_declared(tmp_path):
         refused = shell(*words)
         assert refused.code == 11, (words, refused.out, refused.err)
         assert "a/main: it exists twice" in refused.err
-    assert any("exists twice" in row["message"] for row in shell("doctor", "--json").document["findings"])
+    (row,) = [row for row in shell("doctor", "--json").document["findings"] if "exists twice" in row["message"]]
+    assert (row["level"], row["what"], row["where"]) == ("error", "target-twice", "a/main")
+    assert f"drtool target set a/main --url file://{shell.directory}/a-copy --gone" in row["hint"]
     assert shell("target", "set", "a/main", "--gone").code == 2
     url = f"file://{shell.directory}/a-copy"
     assert shell("target", "set", "a/main", "--url", url).code == 11

@@ -65,10 +65,10 @@ def _facts(repository: Repository, lifelines: Path) -> CatalogueFacts:
         unknown=tuple(sorted(specs.keys() - rows.keys())),
         unnamed=tuple(sorted(name for name, row in rows.items() if name not in specs and row.state != "lost")),
         refused=tuple(sorted((name, failures[name]) for name in failures if name in specs)),
+        twins=tuple((twin.name, twin.reason, twin.remedy) for twin in repository.twins),
         unmarked=tuple(sorted(repository.targets.unmarked.items())),
         problems=(
             *repository.view.problems,
-            *(f"target {twin.name}: {twin.reason}" for twin in repository.twins),
             *repository.slot_problems(),
         ),
         mover=None if mover is None else (mover.text, mover.hint, mover.stuck),

@@ -122,6 +122,8 @@ class CatalogueFacts(Struct, frozen=True, kw_only=True):
     unnamed: tuple[str, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
     """Targets that opening did not accept, and why."""
+    twins: tuple[tuple[str, str, str], ...] = ()
+    """Targets that answer at two places: the name, the fault, and the remedy."""
     unmarked: tuple[tuple[str, str], ...] = ()
     """Targets that were recognised by their contents only, and what is wrong with their markers."""
     problems: tuple[str, ...] = ()

@@ -28,6 +28,8 @@ def judge_catalogue(facts: Facts) -> Iterator[Finding]:
     if seen.mover is not None:
         message, hint, stuck = seen.mover
         yield Finding(level="warning" if stuck else "note", what="mover", where=_WHERE, message=message, hint=hint)
+    for name, message, hint in seen.twins:
+        yield Finding(level="error", what="target-twice", where=name, message=message, hint=hint)
     for name, why in seen.unmarked:
         message = f"it is recognised by its contents, but {why}"
         yield Finding(level="error", what="marker", where=name, message=message, hint="drtool repair")

@@ -67,7 +67,9 @@ class MysqlSource:
                 hint=f"it has {', '.join(server.databases) or 'none'}",
             )
         if not chosen:
-            raise DrtoolError(f"the server at {client.told} has only its own system databases, so nothing was stored")
+            raise DrtoolError(
+                f"the server at {client.told} has only its own system databases, so there is nothing to back up"
+            )
         return client, server, chosen
 
     def foresee(self, around: Around) -> Foresight:
