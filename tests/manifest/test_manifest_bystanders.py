@@ -64,8 +64,14 @@ def test_a_check_while_the_voters_change_reports_no_problem(sites):
     assert hook.happened == 1
 
 
-def test_a_put_that_fell_into_a_hole_of_collection_is_no_second_record(sites):
+def test_a_put_that_fell_into_a_hole_of_collection_is_no_second_record(tmp_path):
     """One host saw version n, which was then collected. After that, a delayed put of version n arrives."""
+    worlds = (Sites(tmp_path / str(number)) for number in range(8))
+    assert any(_put_falls_into_a_hole(world) for world in worlds), "site0 was too late in each world"
+
+
+def _put_falls_into_a_hole(sites):
+    """Return False if site0 answered later than the others, so that nothing could be seen in the middle."""
     backup(sites.found())
     reader, other, late = sites.host("reader"), sites.host("other"), threading.Event()
     versions = sites.root / "site0" / OLD
@@ -94,13 +100,14 @@ def test_a_put_that_fell_into_a_hole_of_collection_is_no_second_record(sites):
 
     sites.host("slow", hook=while_the_put_is_on_its_way).commit(SetPolicy(Policy(copies=3)))
     assert late.wait(60)
-    for _ in range(1200):
+    for _ in range(100):
         if landed := (sites.root / "site0" / stuck["name"]).exists():
             break
         time.sleep(0.05)
-    assert landed
-    assert stuck["name"].endswith(stuck["seen"])
+    if not landed or not stuck["name"].endswith(stuck.get("seen", "nothing")):
+        return False
     assert reader.check() == []
+    return True
 
 
 def test_two_hosts_that_finish_one_change_of_voters_both_succeed(sites):
