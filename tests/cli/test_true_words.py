@@ -2,6 +2,7 @@
 
 import pytest
 
+from drtool.cli.commands.rebalance import rebalance_view
 from drtool.cli.commands.stats import _times
 from drtool.config.life import Objective
 from drtool.operations.objectives import missed
@@ -23,3 +24,11 @@ def test_one_site_is_not_one_sites():
 
 def test_padding_is_not_called_compression():
     assert (_times(0.02, "compressed"), _times(1.5, "compressed")) == ("", ", compressed 1.5 times")
+
+
+def test_a_dry_run_of_rebalance_says_what_it_would_do():
+    amount = {"objects": 1, "bytes": 5}
+    document = {"dry_run": True, "wall_seconds": 0.0, "moves": {**amount, "fraction": 0.5}, "removed": amount}
+    rest = {"rebuilt": amount, "left": [], "lost": [], "degraded": False, "away": [], "waiting": [], "stopped": 0}
+    texts = [part.text for part in rebalance_view(document | rest).parts]
+    assert [text.split(" 1 ")[0] for text in texts] == ["would move", "would remove", "would rebuild"]

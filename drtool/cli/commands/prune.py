@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drtool.cli.core.options import DryRun
-from drtool.cli.core.text import Document, count, document_of, duration, size
+from drtool.cli.core.text import Document, act, count, document_of, duration, size
 from drtool.cli.core.view import Cell, View, line, view
 from drtool.errors import DamageFound, Refused
 
@@ -60,16 +60,19 @@ def ending(document: Document) -> int:
 
 
 def prune_view(document: Document) -> View:
-    would = "would be " if document["dry_run"] else ""
+    dry_run = document["dry_run"]
     removed, took = document["removed"], duration(document["wall_seconds"])
-    if removed["packs"] or not would:
+    if removed["packs"] or not dry_run:
         parts = [
-            line(Cell(f"{would}removed ", "good"), f"{_amount(removed) if removed['packs'] else 'nothing'}, {took}")
+            line(
+                Cell(f"{act('removed', document)} ", "good"),
+                f"{_amount(removed) if removed['packs'] else 'nothing'}, {took}",
+            )
         ]
     else:
         parts = [line(Cell("nothing would be removed", "good"), f", {took}")]
     if document["repacked"]["packs"]:
-        parts.append(line(Cell(f"{would}rewritten ", "dim"), _amount(document["repacked"])))
+        parts.append(line(Cell(f"{act('rewritten', document)} ", "dim"), _amount(document["repacked"])))
     parts.append(line(Cell("kept ", "dim"), _amount(document["kept"])))
     if document["pending"]["packs"]:
         parts.append(line(Cell("pending ", "warn"), f"{_amount(document['pending'])}; a later prune continues"))

@@ -6,7 +6,7 @@ import typer
 
 from drtool.cli.core.moves import copies_words, percent, show_moved, waiting_lines
 from drtool.cli.core.options import DryRun, limit_bytes
-from drtool.cli.core.text import Document, document_of, duration
+from drtool.cli.core.text import Document, act, document_of, duration
 from drtool.cli.core.view import Cell, View, line, view
 
 if TYPE_CHECKING:
@@ -58,14 +58,23 @@ def rebalance(
 
 
 def rebalance_view(document: Document) -> View:
-    would, moves = "would be " if document["dry_run"] else "", document["moves"]
+    moves = document["moves"]
     took = duration(document["wall_seconds"])
     moved = f"{copies_words(moves)}, {percent(moves['fraction'])} of all copies, {took}"
-    parts = [line(Cell(f"{would}moved ", "good"), moved) if moves["objects"] else line(f"nothing to move, {took}")]
+    parts = [
+        line(Cell(f"{act('moved', document)} ", "good"), moved)
+        if moves["objects"]
+        else line(f"nothing to move, {took}")
+    ]
     if document["removed"]["objects"]:
-        parts.append(line(Cell(f"{would}removed ", "dim"), f"{copies_words(document['removed'])} of extra copies"))
+        parts.append(
+            line(
+                Cell(f"{act('removed', document)} ", "dim"),
+                f"{copies_words(document['removed'])} of extra copies",
+            )
+        )
     if document["rebuilt"]["objects"]:
-        parts.append(line(Cell(f"{would}rebuilt ", "good"), copies_words(document["rebuilt"])))
+        parts.append(line(Cell(f"{act('rebuilt', document)} ", "good"), copies_words(document["rebuilt"])))
     parts += waiting_lines(document, document["left"])
     parts += [line(Cell("lost ", "bad"), f"{name}: no good copy was found") for name in document["lost"][:_SHOWN]]
     hidden = len(document["lost"]) - _SHOWN

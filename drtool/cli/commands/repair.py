@@ -7,7 +7,7 @@ import typer
 
 from drtool.cli.core.moves import loss_lines, show_moved
 from drtool.cli.core.options import DryRun, limit_bytes
-from drtool.cli.core.text import Document, count, document_of, duration, size
+from drtool.cli.core.text import Document, act, count, document_of, duration, size
 from drtool.cli.core.view import Cell, Line, View, line, view
 
 if TYPE_CHECKING:
@@ -96,14 +96,14 @@ _ACTS = {"copied": "", "rebuilt": "", "removed": " of extra copies"}
 
 def _done(document: Document) -> Iterator[Line]:
     """Yield the work that was done, without zero amounts, and the time it took."""
-    would, took = "would be " if document["dry_run"] else "", f", {duration(document['wall_seconds'])}"
-    done = [(act, words) for act, words in _ACTS.items() if document[act]["objects"]]
-    for act, words in done:
-        yield line(Cell(f"{would}{act} ", "good"), f"{_amount(document[act])}{words}{took}")
+    dry_run, took = document["dry_run"], f", {duration(document['wall_seconds'])}"
+    done = [(verb, words) for verb, words in _ACTS.items() if document[verb]["objects"]]
+    for verb, words in done:
+        yield line(Cell(f"{act(verb, document)} ", "good"), f"{_amount(document[verb])}{words}{took}")
         took = ""
     if not done:
         is_well = not any(document[key] for key in ("unrepairable", "degraded", "manifest", "away"))
-        none = f"no object {would or 'was '}copied or rebuilt"
+        none = f"no object {'would be' if dry_run else 'was'} copied or rebuilt"
         yield line(Cell("nothing to repair" if is_well else none, "good"), took)
 
 

@@ -95,5 +95,13 @@ def share_percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
 
+_PLANNED = {"copied": "copy", "moved": "move", "rebuilt": "rebuild", "removed": "remove", "rewritten": "rewrite"}
+
+
+def act(done: str, document: Document) -> str:
+    """Return a verb in the past, or `would` and the verb if the document is of a dry run."""
+    return f"would {_PLANNED[done]}" if document["dry_run"] else done
+
+
 def optional_duration(seconds: float | None) -> str:
     return "-" if seconds is None else duration(seconds)

@@ -71,7 +71,7 @@ def _standing(client: Client, session: Session, database: Database) -> Standing:
     if not count:
         return Standing(is_unfinished=False, refusal=None)
     refusal = Refused(
-        f"the server at {client.told} has a database {database.name} with {count} tables and other objects in it",
+        f"the server at {client.told} has a database {database.name} that is not empty (objects in it: {count})",
         hint="rename or drop it first, or restore into another server",
     )
     return Standing(is_unfinished=False, refusal=refusal)
