@@ -253,11 +253,9 @@ def _remedies(repository: "Repository", affected: Iterable[Snapshot], told: Iter
         lost = paths[row.id.hex()]
         where = "" if host == repository.spec.host else f"on {host}: "
         there = (
-            ""
-            if lost.there is None
-            else f" ({lost.there} of {counted(len(lost.paths), 'path')} named for it still there)"
+            "" if lost.there is None else f" ({lost.there} of {counted(len(lost.paths), 'lost path')} that this names)"
         )
-        yield f"{where}{_backup_command(row)} stores the source's remaining data again{there}, for all snapshots that need it"
+        yield f"{where}{_backup_command(row)} stores again what the source still has{there}, for all snapshots that need it"
     if newest:
         yield "drtool verify lists every lost path, and drtool forget --snapshot ID removes a snapshot that is beyond help"
 

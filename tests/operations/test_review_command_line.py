@@ -35,7 +35,7 @@ def test_a_destination_that_cannot_be_made_is_one_sentence(shell, capsys):
     (shell / "source").mkdir()
     assert run(["-q", "backup", str(shell / "source")]) == 0
     capsys.readouterr()
-    assert run(["restore", "latest", "--to", "/proc/nowhere/below"]) == 1
+    assert run(["restore", "latest", "--to", "/proc/nowhere/below"]) == 2
     told = capsys.readouterr().err
     assert "/proc/nowhere" in told
     assert "bug" not in told
