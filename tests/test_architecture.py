@@ -51,6 +51,7 @@ VIOLATIONS = {
     "a tree reads a file": ("trees/stray.py", "import os.path\n", "Pure modules"),
     "the state machine writes a log": ("manifest/state.py", "\nimport logging\n", "Pure modules"),
     "an operation draws": ("operations/stray.py", "from rich.table import Table\n", "Typer and Rich"),
+    "an operation draws a screen": ("operations/stray.py", "from textual.app import App\n", "Textual"),
     "what commands share imports a command": (
         "cli/core/text.py",
         "\nfrom drtool.cli.commands.stats import stats\n",

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from drtool.manifest.records import Snapshot
 from drtool.repository import Repository
-from drtool.trees import Entry, FileType, read_directory
+from drtool.trees import Entry, Fetch, FileType, read_directory
 
 BARREN_MAX = 400_000
 """How many directories without a match are remembered (about 60 MB)."""
@@ -56,16 +56,18 @@ class _Patterns:
         return self.path is not None and self.path.match(os.fsdecode(path)) is not None
 
 
-def find(repository: Repository, snapshots: Iterable[Snapshot], wanted: Wanted) -> Iterator[Match]:
-    """Yield every match, in the order of `snapshots` and then of paths."""
+def find(
+    repository: Repository, snapshots: Iterable[Snapshot], wanted: Wanted, fetch: Fetch | None = None
+) -> Iterator[Match]:
+    """Yield every match, in the order of `snapshots` and then of paths. `fetch` replaces `repository.trees`."""
     patterns = _Patterns(wanted)
     barren: set[bytes] = set()
     for snapshot in snapshots:
-        yield from _in(repository, snapshot, patterns, barren)
+        yield from _in(fetch or repository.trees, snapshot, patterns, barren)
 
 
-def _in(repository: Repository, snapshot: Snapshot, patterns: _Patterns, barren: set[bytes]) -> Iterator[Match]:
-    levels = [(b"/", snapshot.root, read_directory(snapshot.root, repository.trees))]
+def _in(fetch: Fetch, snapshot: Snapshot, patterns: _Patterns, barren: set[bytes]) -> Iterator[Match]:
+    levels = [(b"/", snapshot.root, read_directory(snapshot.root, fetch))]
     found_below = [False]
     while levels:
         above, subtree, entries = levels[-1]
@@ -87,7 +89,7 @@ def _in(repository: Repository, snapshot: Snapshot, patterns: _Patterns, barren:
             and entry.subtree
             and _key(patterns, path + b"/", entry.subtree) not in barren
         ):
-            levels.append((path + b"/", entry.subtree, read_directory(entry.subtree, repository.trees)))
+            levels.append((path + b"/", entry.subtree, read_directory(entry.subtree, fetch)))
             found_below.append(False)
 
 

@@ -37,6 +37,7 @@ WORDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("drift",): (f"latest:/{HOSTILE}", *HOST),
     ("dump",): (f"latest:/{HOSTILE}", *HOST),
     ("mount",): (f"no{HOSTILE}",),
+    ("browse",): HOST,
     ("stats",): (),
     ("status",): (),
     ("report",): ("--html", "report.html"),

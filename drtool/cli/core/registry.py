@@ -36,6 +36,7 @@ COMMANDS: dict[Path, Entry] = {
     ("drift",): Entry(LOOK, _READS),
     ("dump",): Entry(LOOK, (*_READS, 3)),
     ("mount",): Entry(LOOK, _READS),
+    ("browse",): Entry(LOOK, (*_READS, 3, 11)),
     ("stats",): Entry(LOOK, _READS),
     ("status",): Entry(CARE, (*_READS, 7)),
     ("report",): Entry(CARE, (*_READS, 7)),

@@ -11,7 +11,8 @@ Invariants
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, TextIO
 
 from msgspec import Struct, to_builtins
@@ -24,6 +25,7 @@ from drtool.cli.core.view import Cell, Line, Style, Table, View
 from drtool.errors import ConfigError, DrtoolError, Interrupted
 from drtool.escaping import printable
 from drtool.events import (
+    Emit,
     Event,
     ItemChanged,
     ItemFailed,
@@ -80,6 +82,7 @@ class Screen:
         self.failure = ""
         """The reason why the command failed, in one sentence."""
         self.lost = False
+        self._diverted: Emit | None = None
         self._unread = False
         """Whether stdout refused data although its reader is still there."""
 
@@ -96,6 +99,9 @@ class Screen:
 
     def emit(self, event: Event) -> None:
         """Take an operation's event and draw it, print it as JSON, or drop it, as the form requires."""
+        if self._diverted is not None:
+            self._diverted(event)
+            return
         if self._lines is not None and not self._document_written:
             self._lines.take(event)
         if isinstance(event, SnapshotStored):
@@ -108,6 +114,15 @@ class Screen:
             self._held.append(event)
         else:
             self._tell(event)
+
+    @contextmanager
+    def diverted(self, take: Emit) -> Iterator[None]:
+        """Pass events to `take` while another program part draws on the terminal."""
+        self._diverted = take
+        try:
+            yield
+        finally:
+            self._diverted = None
 
     def name_items(self, *, dry_run: bool) -> bool:
         """Handle each `ItemChanged` from now on as the form requires. Return whether they appear anywhere.

@@ -20,6 +20,7 @@ from drtool.sources.filesystem.detours import Detours, plan_detours
 from drtool.sources.filesystem.excludes import (
     Recent,
     Rules,
+    file_pattern_of,
     idle_reason,
     pattern_of,
     patterns_below,
@@ -80,6 +81,7 @@ __all__ = [
     "count",
     "decided_by_restore",
     "describe_stat",
+    "file_pattern_of",
     "flags_of",
     "folds_by_flag",
     "gone",

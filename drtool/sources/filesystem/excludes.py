@@ -258,6 +258,12 @@ def pattern_of(path: bytes) -> str:
     return _escaped(text_of(path)) + "/"
 
 
+def file_pattern_of(path: bytes) -> str:
+    """Return the pattern that matches the item at an absolute path and nothing else. It may be of any type."""
+    text = _escaped(text_of(path))
+    return f"{text[:-1]}\\ " if text.endswith(" ") else text
+
+
 def _escaped(name: str) -> str:
     return re.sub(r"([\\*?\[])", r"\\\1", name)
 
