@@ -37,10 +37,11 @@ def browse(
     source: Sources = None,
     manifest_from: ManifestFrom = None,
 ) -> None:
-    """Browse the snapshots on the terminal, and restore what is marked.
+    """Browse the snapshots, and restore what is marked.
 
-    Open a snapshot with Enter, mark files and directories with Space, and press r to restore them into a directory. A
-    preview comes first. ? lists all keys, and q quits. Needs Textual: pip install 'drtool[browse]'.
+    It runs on the terminal. Open a snapshot with Enter, mark files and directories with Space, and press r to restore
+    them into a directory. A preview comes first. ? lists all keys, and q quits. It needs Textual: pip install
+    'drtool[browse]'.
 
     Examples:
         drtool browse
@@ -106,7 +107,7 @@ def _run_screen(call: "Call", repository: "Repository", trail: "Trail") -> str |
             app.tell(f"target {event.target}: {event.reason}")
 
     with call.screen.diverted(take):
-        result = app.run(mouse=False)
+        result: str | None = app.run(mouse=False)
         reader.close(CLOSE_S)
     if result == "restore" and reader.reads:
         call.screen.say("waiting for the last read of the browser to end")

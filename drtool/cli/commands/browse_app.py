@@ -44,8 +44,10 @@ Press any key to go back."""
 _HEAD_CELLS = 4
 
 
-class Rows(Widget, can_focus=True):
+class Rows(Widget):
     """The visible part of a page."""
+
+    can_focus = True
 
     def __init__(self, trail: Trail) -> None:
         super().__init__(id="rows")
@@ -160,7 +162,8 @@ class Browser(App[Literal["restore"]]):
 
     @property
     def _rows(self) -> Rows:
-        return self.query_one(Rows)
+        rows: Rows = self.query_one(Rows)
+        return rows
 
     # What the reader delivers
 
