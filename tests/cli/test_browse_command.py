@@ -29,7 +29,7 @@ from drtool.trees import find_entry
 try:
     import pyte
 
-    from drtool.cli.commands.browse_app import Browser
+    from drtool.cli.commands.browse_app import HELP, Browser
 except ModuleNotFoundError as error:
     if os.environ.get("CI"):
         raise
@@ -303,6 +303,8 @@ def test_marks_help_and_quitting_by_keyboard(world, repository):
         await until(pilot, lambda: "a directory above is marked" in whole(pilot.app))
         await pilot.press("question_mark")
         await until(pilot, lambda: "restore what is marked, after a preview" in whole(pilot.app))
+        assert "Press any key to go back." in [line.rstrip() for line in lines(pilot.app)]
+        assert all(any(line.rstrip() == each for line in lines(pilot.app)) for each in HELP.splitlines()), "80 columns"
         await pilot.press("c")
         await until(pilot, lambda: "restore what is marked, after" not in whole(pilot.app))
         assert trail.marks.paths, "the key only closes the help"

@@ -160,7 +160,7 @@ def _request(call: "Call", marks: "Marks") -> "RestoreRequest | None":
 
     assert marks.snapshot is not None
     text = f"{count(len(marks.paths), 'marked item')} of snapshot {marks.snapshot.id.hex()[:SHORT_ID]}"
-    call.screen.say(f"{text}; absolute paths are recreated below the directory")
+    call.screen.say(f"{text}, with their absolute paths below the directory")
     to = typer.prompt("Restore into the directory (empty: go back)", default="", show_default=False)
     if not to:
         return None

@@ -7,6 +7,7 @@ Invariants
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -30,11 +31,11 @@ from drtool.escaping import printable
 KEYS = "Enter open  ← back  Space mark  / search  i details  r restore  q quit  ? keys"
 HELP = """\
 Up, Down, PgUp, PgDn, Home, End   select a row
-Enter or Right                    open a snapshot, a directory, or the details of a file
+Enter or Right                    open a snapshot, directory or file
 Backspace, Left or Esc            go back
-Space                             mark a file or directory, or remove its mark
-/                                 search by name as `drtool find` does: *.conf, etc/*.conf
-i                                 show the details and the versions of the selected item
+Space                             mark an item, or remove its mark
+/                                 search, as find does: *.conf, etc/*.conf
+i                                 show details and versions of the item
 r                                 restore what is marked, after a preview
 c                                 remove all marks
 F5                                read this page again
@@ -215,9 +216,9 @@ class Browser(App[Literal["restore"]]):
         at = f"{page.cursor + 1:,} of " if page.rows else ""
         position = f"{at}{len(page.rows):,}{'' if page.complete or page.problem else ' so far'}"
         self._put("title", f"{_cut(page.title, max(8, width - len(position) - 2))}  {position}")
-        row = page.selected
-        whole = printable(row.path.decode("utf-8", "surrogateescape")) if row is not None and row.path else ""
-        self._put("item", _tail(whole, width))
+        path = page.selected.path if page.selected is not None else None
+        path = page.path if page.kind == "details" else path or b""
+        self._put("item", _tail(printable(os.fsdecode(path)), width))
         text = self._status(page)
         self.query_one("#status", Static).styles.height = min(3, 1 + cell_len(text) // max(1, width))
         self._put("status", text)

@@ -162,8 +162,8 @@ def id_of(snapshot: Snapshot) -> str:
 
 
 def _snapshot_row(row: Snapshot) -> Row:
-    facts = f"{count(row.counts.files, 'file'):>12} {size(row.counts.bytes):>10}"
-    return Row(text=f"{id_of(row)} {local(utc(row.time_ns))}{facts}  {row.host} {source_name(row)}", snapshot=row)
+    what = f"{size(row.counts.bytes):>10}  {row.host} {source_name(row)} ({count(row.counts.files, 'file')})"
+    return Row(text=f"{id_of(row)} {local(utc(row.time_ns))} {what}", snapshot=row)
 
 
 def _listed_row(snapshot: Snapshot, row: listing.Listed) -> Row:
