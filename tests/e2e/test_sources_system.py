@@ -183,7 +183,7 @@ sh /srv/rebuilt/system/rebuild.sh users files groups units
     assert "$6$salt" not in before, "a hash belongs into no output"
     result, _, again = after.partition("== again")
     lines = result.splitlines()
-    assert lines[1].startswith("everything is as snapshot")
+    assert lines[1].startswith("everything is as in snapshot")
     assert lines[2:6] == ["$6$salt$hash", "drtool-ann 640", "hello", "@daily true"]
     assert lines[-1] == "other", "what was there is kept aside"
     assert [line for line in again.splitlines() if "would" in line] == []
