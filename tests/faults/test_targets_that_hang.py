@@ -112,8 +112,13 @@ VERBS = {
 }
 
 
+def _slow(verb):
+    """Verification and a backup wait for the dead site, each for many seconds."""
+    return [pytest.mark.thorough] if verb in ("verify", "backup") else []
+
+
 @pytest.mark.parametrize("faults", spread([Faults(hang=True), Faults(offline=True)]), ids=["hangs", "offline"])
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [pytest.param(verb, marks=_slow(verb)) for verb in VERBS])
 def test_a_site_that_dies_in_the_middle_gets_a_few_calls(stocked, plan, verb, faults):
     plan.ill(faults, after=2 if verb in {"verify", "repair"} else 1)
     began = time.monotonic()
