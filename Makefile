@@ -37,10 +37,10 @@ three-sites: $(STAMP) ## a disk, a bucket and an SSH server as sites; one dies i
 PYTEST := env -u PYTHONDONTWRITEBYTECODE MALLOC_ARENA_MAX=1 \
   $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP) ## the test suite, on all cores (about eight minutes on two)
+test: $(STAMP) ## the test suite, on all cores (under seven minutes on two)
 	@$(PYTEST) $(ARGS)
 
-test-all: test ## then what takes long: every step at which something may die, more seeds, more servers (half an hour more)
+test-all: test ## then what takes long: every step at which something may die, more seeds, more servers (about 20 minutes more)
 	@THOROUGH=1 $(PYTEST) -m 'thorough or sampled or hypothesis' $(ARGS)
 
 lint: $(STAMP) ## style, formatting, strict types, and who may import whom

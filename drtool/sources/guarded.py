@@ -43,8 +43,9 @@ class Guarded:
     ) -> None:
         """Create the directory. `user` runs the server (None: the current user). Raises DrtoolError if there is no place."""
         self.user = user
-        self.environ = {**environ, "LC_MESSAGES": "C"}
         self.directory = _made(roots, prefix, size_bytes, user)
+        # A starting MariaDB or MySQL deletes all #sql* files in its temporary directory, those of other servers as well.
+        self.environ = {**environ, "LC_MESSAGES": "C", "TMPDIR": str(self.directory)}
         self._guard: subprocess.Popen[bytes] | None = None
 
     def start(self, argv: Sequence[str], *, signal: str = "TERM") -> None:

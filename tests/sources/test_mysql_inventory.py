@@ -39,6 +39,12 @@ def programs(tmp_path, when, script):
     return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
 
+def test_a_scratch_server_has_a_temporary_directory_of_its_own(empty_mariadb):
+    """When it starts it deletes the temporary tables there, which may be those of the host's real server."""
+    ((tmpdir,),) = Client(empty_mariadb.url, os.environ).ask("SELECT @@tmpdir")
+    assert tmpdir in empty_mariadb.url
+
+
 def test_objects_and_the_rows_of_history_are_recorded_with_exactly_these_rights(empty_mariadb, shop):
     shop.ask(
         "USE shop; CREATE TABLE prices (i INT PRIMARY KEY, p INT) WITH SYSTEM VERSIONING; INSERT INTO prices VALUES (1, 10);"
