@@ -38,6 +38,9 @@ class Line:
     def fail_by(self, target, error):
         self.failures[target] = error.message
 
+    def failed_before(self, target):
+        return StoreError(self.failures[target], target=target)
+
     def wait_to_write(self, _targets, _attempt):
         return []
 
